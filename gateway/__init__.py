@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from .asgi_app import GatewayApp, create_app
-    from .auth.authenticator import Authenticator, ConnectionAuth
+    from .auth.authenticator import Authenticator
+    from .auth.connection_auth import ConnectionAuth
     from .auth.factory import open_authenticator
     from .auth.key_sources import KeySources
     from .auth.keys import Key
@@ -56,7 +57,7 @@ _MODULE_OF = {
     "Cancelled": "worker",
     "Children": "model.children",
     "CloseCode": "protocol.close_codes",
-    "ConnectionAuth": "auth.authenticator",
+    "ConnectionAuth": "auth.connection_auth",
     "Event": "model.state",
     "FEED_RESET": "brokers.base",
     "Gateway": "server",

@@ -30,8 +30,8 @@ from .node.node import Node
 from .protocol import close_codes
 from .protocol.close_codes import CloseCode
 from .protocol.update_fields import UpdateFields, update_from
-from .transports.asgi import refuse_asgi_websocket, serve_asgi_websocket
 from .transports.asgi_types import Receive, Scope, Send
+from .transports.asgi_websocket import refuse_asgi_websocket, serve_asgi_websocket
 from .transports.hypercorn_guard import guard_hypercorn
 
 __all__ = ["NEEDS_LIFESPAN", "NEEDS_TRIO", "GatewayApp", "create_app"]
@@ -62,7 +62,7 @@ class GatewayApp:
         return f"<GatewayApp {self.node!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, or the lifespan (ASGI 3)."""
+        """Serves one connection, or the lifespan (ASGI 3)."""
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
         elif not self._is_running:
@@ -77,7 +77,7 @@ class GatewayApp:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[GatewayApp]:
-        """Run the node while the context is open, for an application that mounts this one.
+        """Runs the node while the context is open, for an application that mounts this one.
 
         At the end of the context the clients are asked to reconnect, and their connections are
         closed. If the node fails, the body is cancelled and the node's error is raised.
@@ -103,7 +103,7 @@ class GatewayApp:
                 nursery.cancel_scope.cancel()
 
     async def publish(self, job: str, **fields: Unpack[UpdateFields]) -> PublishResult:
-        """Report on a job from inside this process, like `Gateway.publish`."""
+        """Reports on a job from inside this process, like `Gateway.publish`."""
         return await self.node.broker.publish(check_job_id(job), update_from(fields))
 
     @property
@@ -118,7 +118,7 @@ class GatewayApp:
             guard_hypercorn()
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
-        """Run the node from startup to shutdown.
+        """Runs the node from startup to shutdown.
 
         If the node fails in between, the server is notified, and exits: a gateway that no longer
         follows its broker must not appear healthy.
@@ -187,7 +187,7 @@ def _first_exception(error: BaseException) -> BaseException:
 
 
 def _is_local(client: Sequence[Any] | None) -> bool:
-    """Whether a client is on this machine. A client that is None uses a Unix socket."""
+    """Returns whether a client is on this machine. A client that is None uses a Unix socket."""
     if client is None:
         return True
     try:
@@ -199,7 +199,7 @@ def _is_local(client: Sequence[Any] | None) -> bool:
 async def _refuse(
     scope: Scope, receive: Receive, send: Send, close_code: CloseCode, status: int, detail: str
 ) -> None:
-    """Send a client the reason why it is not served, in the form that its request allows."""
+    """Sends a client the reason why it is not served, in the form that its request allows."""
     if scope["type"] == "websocket":
         await refuse_asgi_websocket(receive, send, close_code)
     else:

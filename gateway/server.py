@@ -21,7 +21,7 @@ from .auth.factory import open_authenticator
 from .brokers.base import Broker, PublishResult
 from .brokers.memory import MemoryBroker
 from .http.api import create_http_app
-from .http.parts import PARTS
+from .http.endpoints import ENDPOINTS
 from .http.publish import direct_publishing
 from .model.errors import InvalidSettings
 from .model.ids import check_job_id
@@ -45,8 +45,8 @@ class Internal:
 
     bind: str
     """HOST:PORT."""
-    parts: frozenset[str] = PARTS - {"page"}
-    """The parts that are served there, and not at the first address."""
+    endpoints: frozenset[str] = ENDPOINTS - {"page"}
+    """The endpoints that are served there, and not at the first address."""
 
 
 @frozen
@@ -66,7 +66,7 @@ class Gateway:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def publish(self, job: str, **fields: Unpack[UpdateFields]) -> PublishResult:
-        """Report on a job from inside this process.
+        """Reports on a job from inside this process.
 
         Args:
             job: The job's id.
@@ -95,7 +95,7 @@ async def serve_gateway(
     wait_for_broker: bool = False,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled. `nursery.start` returns the `Gateway` when it accepts connections.
+    """Serves until cancelled. `nursery.start` returns the `Gateway` when it accepts connections.
 
     Args:
         bind: HOST:PORT; port 0 is any free port; `fd://3,4` are inherited listening sockets.
@@ -103,7 +103,7 @@ async def serve_gateway(
         limits: The limits of the node.
         authenticator: Checks tokens and origins. Without one every client has all permissions,
             so the address must be a loopback address.
-        internal: A second address, for the parts that the first must not serve.
+        internal: A second address, for the endpoints that the first must not serve.
         insecure: Whether any address is allowed without authentication.
         proxies: The proxies that are trusted to name the address of a client.
         wait_for_broker: Whether to start while the broker cannot be reached, and to be not ready
@@ -164,7 +164,7 @@ async def open_gateway(
     proxies: Proxies = DEFAULT_PROXIES,
     wait_for_broker: bool = False,
 ) -> AsyncIterator[Gateway]:
-    """Serve while the context is open: `async with open_gateway(...) as gateway`.
+    """Serves while the context is open: `async with open_gateway(...) as gateway`.
 
     The arguments are those of `serve_gateway`. At the end of the context, clients are asked to
     reconnect elsewhere. If the gateway fails, the body is cancelled and the error is raised, in a
@@ -195,18 +195,18 @@ async def open_gateway(
 def _http_servers(bind: str, internal: Internal | None, node: Node) -> list[tuple[str, HTTPServer]]:
     """Returns each address, with the HTTP server for it."""
 
-    def http_server(parts: frozenset[str], *, is_internal: bool = False) -> HTTPServer:
+    def http_server(endpoints: frozenset[str], *, is_internal: bool = False) -> HTTPServer:
         return HTTPServer(
-            create_http_app(node, parts=parts, internal=is_internal),
+            create_http_app(node, endpoints=endpoints, internal=is_internal),
             limits=node.limits,
-            direct=direct_publishing(node) if "publish" in parts else None,
+            direct=direct_publishing(node) if "publish" in endpoints else None,
         )
 
     if internal is None:
-        return [(bind, http_server(PARTS))]
+        return [(bind, http_server(ENDPOINTS))]
     return [
-        (bind, http_server(PARTS - internal.parts)),
-        (internal.bind, http_server(internal.parts, is_internal=True)),
+        (bind, http_server(ENDPOINTS - internal.endpoints)),
+        (internal.bind, http_server(internal.endpoints, is_internal=True)),
     ]
 
 
@@ -215,7 +215,7 @@ def _addresses(listeners: Sequence[socket]) -> tuple[tuple[str, int], ...]:
 
 
 def check_address(listeners: Sequence[socket]) -> None:
-    """Raise `InvalidSettings` if other machines can reach one of these sockets."""
+    """Raises `InvalidSettings` if other machines can reach one of these sockets."""
     for host, _ in _addresses(listeners):
         if not ip_address(host.partition("%")[0]).is_loopback:
             raise InvalidSettings(

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway.cli.watch import frames
 from gateway.http.api import MAX_PAGE, MAX_WAIT
-from gateway.http.requests import Revocation
+from gateway.http.request_values import Revocation
 from gateway.model import constants
 from gateway.model.ids import JOB_ID
 from gateway.model.limits import DEFAULT_LIMITS

@@ -1,9 +1,8 @@
-"""Authentication and authorization for transports and the HTTP API.
+"""The authenticator of a node: authenticates its clients, and checks its open connections.
 
-Each connection, and each request that waits, has a `ConnectionAuth`. If the gateway requires
-tokens, it grants nothing until the client has sent one, within `limits.hello_timeout`. It ends when
-the token expires or is revoked; another token extends it. One task checks all of them
-every 0.4 s, so that none needs a separate task or timer.
+`authenticate` checks the origin and the token of a request; `admit` makes the `ConnectionAuth` of a
+connection. One task checks all of these for expired and revoked tokens every 0.4 s
+(`ConnectionAuth.check` in `connection_auth.py`), so that none needs a separate task or timer.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define
 
 from ..model.errors import BrokerUnavailable, InvalidInput, Refusal, Unauthorized
 from ..model.limits import DEFAULT_LIMITS, Limits
+from .connection_auth import ConnectionAuth
 from .origins import SAME_ORIGIN, Origins
 from .permissions import EVERYTHING, LEEWAY, NOTHING, Permissions
 from .revocations import MemoryRevocations, Revocations, Revoked
@@ -26,7 +25,7 @@ from .revocations import MemoryRevocations, Revocations, Revoked
 if TYPE_CHECKING:  # its libraries are slow to import, and only servers with tokens need them
     from .key_sources import KeySources
 
-__all__ = ["Authenticator", "ConnectionAuth"]
+__all__ = ["Authenticator"]
 
 log = logging.getLogger("gateway.auth")
 
@@ -36,48 +35,6 @@ REFRESH_INTERVAL = 0.4
 
 MAX_LOGGED_ORIGINS = 100
 """The number of refused origins that are logged: a client could invent any number of them."""
-
-
-@define(eq=False)
-class ConnectionAuth:
-    """The current permissions of one connection."""
-
-    authenticator: Authenticator
-    permissions: Permissions
-    waiting_since: float
-    """The time when the connection began to wait for its first token, on Trio's clock."""
-    end: Callable[[Refusal, str], object]
-    """Called, perhaps several times, to end the connection, with the reason and details."""
-    expire: Callable[[], object] | None = None
-    """Called once when the token has expired. If None, the connection ends at once, without time
-    for another token."""
-    expiry_announced: bool = False
-    """Whether `expire` was called for the current token."""
-
-    def __enter__(self) -> ConnectionAuth:
-        self.authenticator.watch(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.authenticator.unwatch(self)
-
-    @property
-    def needs_token(self) -> bool:
-        """Whether the client must still send a token."""
-        return self.authenticator.keys is not None and self.permissions is NOTHING
-
-    async def authenticate(self, token: str) -> Permissions:
-        """Replace the permissions by those of `token`.
-
-        Raises `Unauthorized`; the permissions then stay as they were.
-        """
-        self.permissions = await self.authenticator.permissions(token)
-        self.expiry_announced = False
-        log.info(
-            "client authenticated",
-            extra={"subject": self.permissions.subject, "token_id": self.permissions.token_id},
-        )
-        return self.permissions
 
 
 class Authenticator:
@@ -108,7 +65,7 @@ class Authenticator:
         return f"<Authenticator {self.keys or 'open'}, {len(self._connections)} connections>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep connections and keys up to date until cancelled. Counts as started after the first
+        """Keeps connections and keys up to date until cancelled. Counts as started after the first
         attempt to read the list of revocations."""
         async with trio.open_nursery() as nursery:
             if self.keys is not None:
@@ -118,7 +75,7 @@ class Authenticator:
             task_status.started()
 
     async def permissions(self, token: str) -> Permissions:
-        """The permissions of `token`. Raises `Unauthorized`."""
+        """Returns the permissions of `token`. Raises `Unauthorized`."""
         if self.keys is None:
             await trio.lowlevel.checkpoint()
             return EVERYTHING
@@ -142,7 +99,7 @@ class Authenticator:
         return await self.permissions(token)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Permissions | None:
-        """Check the headers of a request (names in lower case): its origin, then its token.
+        """Checks the headers of a request (names in lower case): its origin, then its token.
 
         Returns None if the client has to send a token by `hello`. Raises `Unauthorized`.
         """
@@ -154,14 +111,14 @@ class Authenticator:
         return await self.authenticate_header(headers.get("authorization"))
 
     def _log_once(self, origin: str, reason: str) -> None:
-        """Log a refused origin once, because its pages try again and again."""
+        """Logs a refused origin once, because its pages try again and again."""
         if origin in self._logged_origins or len(self._logged_origins) >= MAX_LOGGED_ORIGINS:
             return
         self._logged_origins.add(origin)
         log.warning("connection refused: %s", reason)
 
     async def revoke(self, token_id: str, *, until: float) -> None:
-        """Revoke a token: here at once, on other nodes within a second.
+        """Revokes a token: here at once, on other nodes within a second.
 
         `until` is the token's `exp`, `inf` if it is not known.
 
@@ -198,12 +155,12 @@ class Authenticator:
         return ConnectionAuth(self, permissions, trio.current_time(), end, expire)
 
     def watch(self, auth: ConnectionAuth) -> None:
-        """Check the permissions of an open connection from now on."""
+        """Checks the permissions of an open connection from now on."""
         if self.keys is not None:
             self._connections[auth] = None
 
     def unwatch(self, auth: ConnectionAuth) -> None:
-        """Stop checking the permissions of a closed connection."""
+        """Stops checking the permissions of a closed connection."""
         self._connections.pop(auth, None)
 
     async def _check_connections(self) -> None:
@@ -212,25 +169,7 @@ class Authenticator:
             await self._refresh_revocations()
             now, monotonic = self.clock(), trio.current_time()
             for auth in list(self._connections):
-                self._check(auth, now, monotonic)
-
-    def _check(self, auth: ConnectionAuth, now: float, monotonic: float) -> None:
-        permissions = auth.permissions
-        if permissions.expires_at is None:
-            if monotonic >= auth.waiting_since + self.limits.hello_timeout:
-                seconds = self.limits.hello_timeout
-                auth.end(
-                    "unauthenticated", f"no token came within {seconds:g} s: send hello with one"
-                )
-        elif permissions.token_id in self._revoked:
-            auth.end("revoked", "")
-        elif now < permissions.expires_at:
-            pass
-        elif auth.expire is None or now >= permissions.expires_at + self.limits.expiry_grace:
-            auth.end("expired", "")
-        elif not auth.expiry_announced:
-            auth.expiry_announced = True
-            auth.expire()
+                auth.check(revoked=self._revoked, now=now, monotonic=monotonic)
 
     async def _refresh_revocations(self) -> None:
         try:
@@ -245,7 +184,7 @@ class Authenticator:
         self._revocations_unavailable = False
 
     async def _apply(self, revoked: Revoked) -> None:
-        """Use the list, and write back entries that are missing although they have not expired.
+        """Uses the list, and writes back entries that are missing although they have not expired.
 
         No entry is ever removed early, so a missing one means that the broker was emptied or
         rolled back. Raises `BrokerUnavailable`; the next check then tries again.

@@ -73,7 +73,7 @@ class KeySources:
         yield from self._keys_by_source.items()
 
     def load(self) -> None:
-        """Read every source, blocking, before the first use. Raises `InvalidSettings`."""
+        """Reads every source, blocking, before the first use. Raises `InvalidSettings`."""
         self._keys_by_source = {source: _read_keys(source) for source in self._sources}
         self._report_repeated_ids()
 
@@ -91,7 +91,7 @@ class KeySources:
             return read_token(token, self.keys, now=now, audience=self._audience)
 
     async def reload(self, sources: Sequence[str] | None = None) -> None:
-        """Read every source again; `sources` replace the previous ones if they are given.
+        """Reads every source again; `sources` replace the previous ones if they are given.
 
         Raises `InvalidSettings`, also if no key would be left; nothing has changed then.
         """
@@ -106,7 +106,7 @@ class KeySources:
             self._report_repeated_ids()
 
     async def refresh(self) -> None:
-        """Read every URL again, at most once in `MIN_REFRESH_INTERVAL`. Never raises."""
+        """Reads every URL again, at most once in `MIN_REFRESH_INTERVAL`. Never raises."""
         async with self._refresh_lock:
             if trio.current_time() < self._refreshed_at + MIN_REFRESH_INTERVAL:
                 return
@@ -118,7 +118,7 @@ class KeySources:
             self._refreshed_at = trio.current_time()
 
     async def follow(self) -> None:
-        """Read the URLs at regular intervals until cancelled."""
+        """Reads the URLs at regular intervals until cancelled."""
         while True:
             await trio.sleep(REFRESH_INTERVAL)
             await self.refresh()
@@ -139,7 +139,8 @@ def _is_url(source: str) -> bool:
 
 
 async def _read_keys_in_thread(source: str) -> list[Key]:
-    """The keys of a source, read in a thread. Raises `InvalidSettings`, also after a timeout."""
+    """Returns the keys of a source, read in a thread. Raises `InvalidSettings`, also after a
+    timeout."""
     try:
         with trio.fail_after(READ_TIMEOUT):
             return await trio.to_thread.run_sync(_read_keys, source, abandon_on_cancel=True)
@@ -148,12 +149,12 @@ async def _read_keys_in_thread(source: str) -> list[Key]:
 
 
 def _read_keys(source: str) -> list[Key]:
-    """The keys of a source. Raises `InvalidSettings`."""
+    """Returns the keys of a source. Raises `InvalidSettings`."""
     return read_keys(_text(source), source=source, fetched=_is_url(source))
 
 
 def _text(source: str) -> str:
-    """The text of a source. Raises `InvalidSettings`."""
+    """Returns the text of a source. Raises `InvalidSettings`."""
     try:
         data = _fetch(source) if _is_url(source) else _read(source)
         if len(data) > MAX_DOCUMENT:
@@ -178,7 +179,7 @@ def _read(path: str) -> bytes:
 
 
 def _may_be_a_key(path: str) -> bool:
-    """Whether the path looks like a secret instead of a file name: base64, hex, PEM."""
+    """Returns whether the path looks like a secret instead of a file name: base64, hex, PEM."""
     looks_like_path = path.startswith("/") or "." in path
     return len(path) >= MIN_SECRET and (path.endswith("=") or not looks_like_path)
 
@@ -198,8 +199,8 @@ def _fetch(url: str) -> bytes:
 
 
 def _may_be_fetched(url: str) -> bool:
-    """Whether the URL is https, or on this machine. Otherwise an attacker on the network could
-    replace the keys."""
+    """Returns whether the URL is https, or on this machine. Otherwise an attacker on the network
+    could replace the keys."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (
         parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")

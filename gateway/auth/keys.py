@@ -40,7 +40,7 @@ __all__ = ["MAX_KEYS", "MIN_SECRET", "Key", "read_keys", "repeated_ids"]
 
 MIN_SECRET = 32
 """Bytes of a shared secret (RFC 7518 §3.2): a shorter one can be guessed from a token."""
-MIN_RSA = 2048
+MIN_RSA_BITS = 2048
 """Bits of an RSA key (RFC 7518 §3.3)."""
 MAX_KEYS = 32
 """Keys in one set: a token that names no key is checked against each."""
@@ -80,7 +80,7 @@ class Key:
 
 
 def read_keys(text: str, *, source: str, fetched: bool = False) -> list[Key]:
-    """The keys in a text, without keys of a JWK Set that are for other uses.
+    """Returns the keys in a text, without keys of a JWK Set that are for other uses.
 
     A `fetched` text must be a JWK Set; its shared secrets are ignored. Raises `InvalidSettings`
     (field `keys`), which names `source` and never quotes the text.
@@ -117,7 +117,7 @@ def _from_secret(secret: bytes) -> Key:
 
 
 def _word(text: str) -> bytes:
-    """The text as a shared secret, if it can be one."""
+    """Returns the text as a shared secret, if it can be one."""
     if not text.isprintable() or _NO_SECRET.search(text) or _is_public(text):
         raise _NotAKey(
             "neither a JWK Set, nor PEM with its BEGIN and END lines, nor a shared secret, which "
@@ -127,7 +127,8 @@ def _word(text: str) -> bytes:
 
 
 def _is_public(text: str) -> bool:
-    """Whether it is the body of a public key or certificate in PEM, without the BEGIN line."""
+    """Returns whether it is the body of a public key or certificate in PEM, without the BEGIN
+    line."""
     for load in (load_der_public_key, load_der_x509_certificate):
         with suppress(ValueError, UnsupportedAlgorithm):
             load(base64.b64decode(text))
@@ -136,7 +137,7 @@ def _is_public(text: str) -> bool:
 
 
 def _blocks(text: str) -> list[bytes]:
-    """The PEM blocks of a text, without the text around them."""
+    """Returns the PEM blocks of a text, without the text around them."""
     blocks = [_BEGIN + part for part in text.split(_BEGIN)[1:]]
     return [_AFTER_BLOCK.sub(r"\1", block).encode() for block in blocks]
 
@@ -148,12 +149,12 @@ def _from_pem(block: bytes) -> Key:
 
 
 def _algorithm(public: Any) -> str:
-    """The algorithm for a public key. Raises `ValueError` if it is not supported."""
+    """Returns the algorithm for a public key. Raises `ValueError` if it is not supported."""
     match public:
-        case rsa.RSAPublicKey() if public.key_size >= MIN_RSA:
+        case rsa.RSAPublicKey() if public.key_size >= MIN_RSA_BITS:
             return "RS256"
         case rsa.RSAPublicKey():
-            raise _NotAKey(f"an RSA key of {public.key_size} bits, not of at least {MIN_RSA}")
+            raise _NotAKey(f"an RSA key of {public.key_size} bits, not of at least {MIN_RSA_BITS}")
         case ec.EllipticCurvePublicKey() if isinstance(public.curve, ec.SECP256R1):
             return "ES256"
         case ed25519.Ed25519PublicKey():
@@ -178,7 +179,7 @@ def _from_jwks(document: Mapping[str, Any]) -> list[Key]:
 
 
 def _operations(jwk: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether a key may verify, and whether it may sign (`key_ops`, RFC 7517 §4.3).
+    """Returns whether a key may verify, and whether it may sign (`key_ops`, RFC 7517 §4.3).
 
     The public half of a key pair may always verify what the private half signed.
     """

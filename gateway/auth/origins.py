@@ -47,7 +47,7 @@ class Origins:
 
     @classmethod
     def parse(cls, text: str) -> Origins:
-        """Parse `https://a.example, http://localhost:3000`; `*` is every origin.
+        """Parses `https://a.example, http://localhost:3000`; `*` is every origin.
 
         Raises `InvalidSettings`.
         """
@@ -55,7 +55,7 @@ class Origins:
         return cls(frozenset(_normal(name) for name in names if name != "*"), "*" in names)
 
     def allow(self, origin: str | None, *, host: str, site: str | None = None) -> bool:
-        """Whether to serve a request to `host` (its header) from a page of `origin`.
+        """Returns whether to serve a request to `host` (its header) from a page of `origin`.
 
         `origin` is None if the header is missing: then no page has sent the request, or the page
         cannot read the response. `site` is `Sec-Fetch-Site`. It is checked because a page of
@@ -113,6 +113,7 @@ def _normal(text: str) -> str:
 
 
 def _with_port(origin: re.Match[str], host: str | None = None) -> str:
-    """Host and port of an origin; or of `host`, with the default port of the origin's scheme."""
+    """Returns host and port of an origin; or of `host`, with the default port of the origin's
+    scheme."""
     name = origin[2] + (f":{origin[3]}" if origin[3] else "") if host is None else host
     return name if re.search(r":\d+$", name) else f"{name}:{_USUAL_PORT[origin[1]]}"

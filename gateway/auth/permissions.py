@@ -1,4 +1,7 @@
-"""The permissions of one client, and how long they last. Pure."""
+"""The permissions that a token grants, with the time when it expires. Pure.
+
+Who checks that time for an open connection: `ConnectionAuth.check` in `connection_auth.py`.
+"""
 
 from __future__ import annotations
 

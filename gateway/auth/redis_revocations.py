@@ -61,7 +61,7 @@ class RedisRevocations:
         return revoked
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Closes idle connections."""
         self._servers.close()
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:

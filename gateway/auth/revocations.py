@@ -40,7 +40,7 @@ class Revocations(Protocol):
     """
 
     async def revoke(self, until: Mapping[str, float]) -> None:
-        """Add token ids to the list until a Unix time (`inf`: for ever). An entry that is listed
+        """Adds token ids to the list until a Unix time (`inf`: for ever). An entry that is listed
         for longer already stays as it is."""
         ...
 

@@ -224,7 +224,7 @@ def sign_token(
     audience: str | None = None,
     token_id: str | None = None,
 ) -> str:
-    """Return a new token that is valid for `ttl` seconds.
+    """Returns a new token that is valid for `ttl` seconds.
 
     Raises:
         InvalidInput: `watch`, `publish` or `control` has a text that is not a pattern,

@@ -110,7 +110,7 @@ class Broker(Protocol):
         ...
 
     async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
-        """Apply one update. `job` is a job id; a job of a node has `!` before it.
+        """Applies one update. `job` is a job id; a job of a node has `!` before it.
 
         `publisher` is the sender (a token's subject, or an address): a broker that is full
         drops jobs of the sender that uses the most memory.
@@ -126,7 +126,7 @@ class Broker(Protocol):
     async def publish_many(
         self, updates: Sequence[tuple[str, Update]], *, publisher: str = ""
     ) -> list[PublishResult | GatewayError]:
-        """Apply several updates; the updates of one job are applied in this order. Each can fail
+        """Applies several updates; the updates of one job are applied in this order. Each can fail
         separately.
 
         Cancellation: some may have been applied.
@@ -175,7 +175,7 @@ class Broker(Protocol):
         ...
 
     async def expire_leases(self) -> int:
-        """Expire the leases whose time is over; returns their number. Many nodes may call it."""
+        """Expires the leases whose time is over; returns their number. Many nodes may call it."""
         ...
 
     def feed(

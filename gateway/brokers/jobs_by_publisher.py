@@ -1,6 +1,6 @@
 """Decides which jobs a full memory broker drops: those of the publisher that uses the most memory.
 
-A publisher is a token's subject, or an address. If it uses more than an equal part of the memory,
+A publisher is a token's subject, or an address. If it uses more than an equal share of the memory,
 its own jobs are dropped, so a publisher of a thousand new jobs does not displace the ended jobs of
 others. Pure.
 """
@@ -58,7 +58,7 @@ class JobsByPublisher:
 
     def to_shrink(self, own: PublisherJobs) -> PublisherJobs:
         """Returns the publisher whose jobs must be dropped for a new job of the publisher `own`:
-        `own` if it uses more than an equal part of the memory, otherwise the one that uses the
+        `own` if it uses more than an equal share of the memory, otherwise the one that uses the
         most."""
         equal_part = self.size / len(self._by_publisher)
         if own.jobs and own.size >= equal_part:

@@ -1,5 +1,4 @@
-"""Collects the events of a page of a list. All brokers use it, so that their pages have the same
-limits."""
+"""Fills one page of a list of jobs with events, up to its limits; every broker uses this class."""
 
 from __future__ import annotations
 

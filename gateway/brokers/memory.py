@@ -1,9 +1,9 @@
 """The embedded broker: it keeps states in this process's memory. The reference for other brokers.
 
-Each change happens between two checkpoints, so it is atomic. It keeps at most `limits.max_jobs`
-jobs, each with `limits.history` events, together `limits.jobs_bytes`, for `limits.retention`
-seconds after their last report. If a limit is reached, `jobs_by_publisher` decides
-which jobs are dropped.
+Each change happens between two checkpoints, so it is atomic. The broker keeps at most
+`limits.max_jobs` jobs, each with `limits.history` events, together `limits.jobs_bytes`, for
+`limits.retention` seconds after their last report. If a limit is reached, `jobs_by_publisher`
+decides which jobs are dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trio.abc import ReceiveChannel
 
 from ..model.errors import GatewayError, InvalidInput
 from ..model.groups import Contributions, inherited_request
-from ..model.leases import next_deadline
+from ..model.lease_times import next_deadline
 from ..model.limits import DEFAULT_LIMITS, Limits
 from ..model.reducer import expire_lease, may_begin, reduce
 from ..model.state import UNSEEN, Event, Position, Record, Status, Update
@@ -114,7 +114,7 @@ class MemoryBroker:
         return max((len(feed) for feed in self._feeds), default=0)
 
     async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
-        """Apply one update, after waiting for readers of the feed that are too far behind."""
+        """Applies one update, after waiting for readers of the feed that are too far behind."""
         await trio.lowlevel.checkpoint()
         for feed in list(self._feeds):
             await feed.wait_for_reader()
@@ -252,7 +252,7 @@ class MemoryBroker:
     def _commit(
         self, job: str, record: Record, traceparent: str | None = None, *, publisher: str = ""
     ) -> _StoredJob:
-        """Write snapshot, history and feed together. Only the feed gets the `traceparent`."""
+        """Writes snapshot, history and feed together. Only the feed gets the `traceparent`."""
         event = Event(job, record.position, record.state)
         stored = self._jobs.get(job)
         if stored is None:
@@ -281,7 +281,7 @@ class MemoryBroker:
         return stored.record if stored else None
 
     def _change_groups(self, changed: Iterable[tuple[str, Record]]) -> None:
-        """Commit the groups that a child's update has changed."""
+        """Commits the groups that a child's update has changed."""
         for group, record in changed:
             stored = self._jobs[group]
             before = stored.record
@@ -296,7 +296,7 @@ class MemoryBroker:
             self._count_children_size(group, stored)
 
     def _apply_inherited_request(self, job: str, stored: _StoredJob, *, now: float) -> None:
-        """Apply the request of a group above a job, if the job has not received it."""
+        """Applies the request of a group above a job, if the job has not received it."""
         inherited = inherited_request(job, stored.record, self._record)
         if inherited is not None:
             result = reduce(stored.record, inherited, now=now, epoch=0)
@@ -311,7 +311,7 @@ class MemoryBroker:
             stored.children = children
 
     def _mark_updated(self, job: str, stored: _StoredJob) -> None:
-        """Make the job the most recently updated one. Usually it is already near the end of
+        """Makes the job the most recently updated one. Usually it is already near the end of
         `_recent`, so few entries are moved."""
         if stored.update_number:
             del self._recent[bisect_left(self._recent, (stored.update_number,))]
@@ -321,8 +321,8 @@ class MemoryBroker:
         self._recent.append((stored.update_number, job))
 
     def _free_memory(self, own: PublisherJobs) -> None:
-        """While all jobs exceed `limits.jobs_bytes`, drop histories of the publisher that uses the
-        most memory, then its jobs. Jobs with the oldest last event come first."""
+        """Drops, while all jobs exceed `limits.jobs_bytes`, histories of the publisher that uses
+        the most memory, then its jobs. Jobs with the oldest last event come first."""
         while self._jobs_by_publisher.size > self._limits.jobs_bytes and len(self._jobs) > 1:
             largest = self._jobs_by_publisher.to_shrink(own)
             if largest.with_history:
@@ -354,7 +354,7 @@ class MemoryBroker:
         )
 
     def _schedule(self, job: str, stored: _StoredJob) -> None:
-        """Schedule the job's next deadline: when its lease or its retention ends."""
+        """Schedules the job's next deadline: when its lease or its retention ends."""
         at, _ = self._deadline(stored)
         if at < stored.next_deadline_at:
             stored.next_deadline_at = at

@@ -33,7 +33,7 @@ class MemoryFeed(ReceiveChannel[Sequence[Event]]):
         self._arrived.set()
 
     async def wait_for_reader(self) -> None:
-        """Wait until the reader has less than `FEED_CAPACITY` unread events."""
+        """Waits until the reader has less than `FEED_CAPACITY` unread events."""
         while len(self._events) >= FEED_CAPACITY and not self._closed:
             await self._was_read.wait()
 

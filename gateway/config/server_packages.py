@@ -17,7 +17,8 @@ _OF_THE_EXTRA = re.compile(rf"([\w.-]+).*;\s*extra == ['\"]{EXTRA}['\"]", re.DOT
 
 
 def server_packages() -> list[str]:
-    """The distributions that the extra adds. None are known in a checkout that is not installed."""
+    """Returns the distributions that the extra adds. None are known in a checkout that is not
+    installed."""
     try:
         required = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
@@ -26,7 +27,7 @@ def server_packages() -> list[str]:
 
 
 def missing_server_packages() -> list[str]:
-    """The packages of the extra that are not installed."""
+    """Returns the packages of the extra that are not installed."""
     return [name for name in server_packages() if not _installed(name)]
 
 

@@ -1,5 +1,8 @@
 """The list of settings: each is a flag, a `PROGRESS_GATEWAY_…` variable and a line in a file.
 
+Exceptions: `config` names that file, so the file cannot contain it; `hypercorn_guard` is only a
+variable, because it concerns only `gateway.asgi`.
+
 Pure, and fast to import. The command line makes its flags from it, and other hosts of the
 gateway read the environment with it. A wrong value raises `InvalidSettings`, whose `field` is the
 setting's name and whose text says what was expected.
@@ -18,7 +21,7 @@ from typing import Any, NamedTuple
 
 from ..auth.origins import Origins
 from ..brokers.redis.url import MAX_SHARDS, parse_address
-from ..http.parts import PARTS
+from ..http.endpoints import ENDPOINTS
 from ..model.errors import InvalidSettings
 
 __all__ = ["SETTINGS", "Setting", "read_settings", "suspicious_variables"]
@@ -157,11 +160,11 @@ def _origins(text: str) -> Origins:
     return Origins.parse(text)
 
 
-def _internal_parts(text: str) -> frozenset[str]:
-    parts = frozenset(_names(text))
-    if not parts <= PARTS:
-        raise ValueError(f"must be some of {', '.join(sorted(PARTS))}")
-    return parts
+def _internal_endpoints(text: str) -> frozenset[str]:
+    endpoints = frozenset(_names(text))
+    if not endpoints <= ENDPOINTS:
+        raise ValueError(f"must be some of {', '.join(sorted(ENDPOINTS))}")
+    return endpoints
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -293,16 +296,16 @@ CLIENT_IP_HEADER = Setting(
 INTERNAL_BIND = Setting(
     "internal_bind",
     "",
-    "A second address, for the parts named by --internal, which the first then does not serve.",
+    "A second address, for the endpoints named by --internal, which the first then does not serve.",
     lambda text: _address(text) if text else None,
     "HOST:PORT",
 )
 INTERNAL = Setting(
     "internal",
     "publish,metrics",
-    "Parts served at the internal address: some of publish, metrics, page.",
-    _internal_parts,
-    "PART,...",
+    "Endpoints served at the internal address: some of publish, metrics, page.",
+    _internal_endpoints,
+    "ENDPOINT,...",
 )
 URL = Setting(
     "url",

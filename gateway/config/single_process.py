@@ -18,7 +18,7 @@ __all__ = ["claim_single_process"]
 
 @contextmanager
 def claim_single_process(*, shared: bool) -> Iterator[None]:
-    """Claim to be the only gateway among the processes that the parent process started, unless
+    """Claims to be the only gateway among the processes that the parent process started, unless
     all of them use one broker (`shared`).
 
     Servers start their processes with `multiprocessing`; a process that was started in another way

@@ -23,10 +23,10 @@ from ..protocol import close_codes
 from ..protocol.close_codes import CloseCode
 from ..protocol.commands import command_id, parse_command
 from ..protocol.messages import Message, encode
+from .frame_writer import FrameWriter
 from .outbox import Outbox
 from .session import Session
 from .transport import ConnectionEnds, Sink, Source
-from .writer import FrameWriter
 
 __all__ = ["serve_connection"]
 
@@ -45,7 +45,7 @@ async def serve_connection(
     session: Session,
     limits: Limits,
 ) -> CloseCode:
-    """Run one client until its connection ends; returns the close code.
+    """Runs one client until its connection ends; returns the close code.
 
     If it is cancelled, or the writer fails, the sink is aborted. The session is always closed.
     """
@@ -62,7 +62,7 @@ async def serve_connection(
 
 
 async def read_commands(source: Source, session: Session) -> None:
-    """Execute the client's commands until it disconnects or its input ends the connection."""
+    """Executes the client's commands until it disconnects or its input ends the connection."""
     outbox = session.outbox
     try:
         while True:
@@ -100,7 +100,7 @@ def _error_reply(error: InvalidInput, text: str) -> Message:
 
 
 async def keep_alive(source: Source, session: Session, limits: Limits) -> None:
-    """Ping a client that is silent, and end its connection if it stays silent.
+    """Pings a client that is silent, and ends its connection if it stays silent.
 
     The transport's own ping comes first, if it has one, because libraries answer it. A JSON `ping`
     follows only if there was no answer, for clients whose library does not.
@@ -130,7 +130,7 @@ async def keep_alive(source: Source, session: Session, limits: Limits) -> None:
 
 
 async def write_frames(outbox: Outbox, sink: Sink, *, limits: Limits, counters: Counters) -> None:
-    """Write what the outbox has until it ends; then close the sink, once.
+    """Writes what the outbox has until it ends; then closes the sink, once.
 
     If a write misses its deadline, the sink is aborted and no close frame is sent, because half a
     frame may be on the wire.

@@ -27,7 +27,7 @@ class Writable(Protocol):
     """A connection that may be written to: an outbox."""
 
     def write(self) -> int:
-        """Write everything that may be written now, as far as possible without waiting.
+        """Writes everything that may be written now, as far as possible without waiting.
 
         Returns the number of messages. Never blocks, never raises.
         """
@@ -53,7 +53,7 @@ class FanOut:
         return f"<FanOut, {len(self._queue)} queued>"
 
     def add(self, connection: Writable) -> None:
-        """Write to the connection in the next pass. It must not be queued already."""
+        """Writes to the connection in the next pass. It must not be queued already."""
         queue = self._queue
         if not queue:
             self.queued_since = trio.current_time()
@@ -61,20 +61,20 @@ class FanOut:
         queue.append(connection)
 
     async def wait_until_written(self) -> None:
-        """Wait until all connections that are queued now have been written to."""
+        """Waits until all connections that are queued now have been written to."""
         if self._queue:
             await self._next_pass_done.wait()
         elif not self._pass_done.is_set():
             await self._pass_done.wait()
 
     async def run(self) -> None:
-        """Write to queued connections until cancelled."""
+        """Writes to queued connections until cancelled."""
         while True:
             await self._queue_filled.wait()
             await self._write_all()
 
     async def _write_all(self) -> None:
-        """Write to all queued connections. This is a separate function, so that its references to
+        """Writes to all queued connections. This is a separate function, so that its references to
         connections are released when it returns."""
         queue, self._pass_done = self._queue, self._next_pass_done
         self._queue, self._queue_filled, self._next_pass_done = [], trio.Event(), trio.Event()

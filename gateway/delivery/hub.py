@@ -102,7 +102,7 @@ class Hub:
         position: Position | None = None,
         quota_key: QuotaKey | None = None,
     ) -> Subscription:
-        """Watch `job` from `position` on (None: from a snapshot).
+        """Watches `job` from `position` on (None: from a snapshot).
 
         If the topic is loaded and has newer events, the outbox is notified at once, otherwise when
         the topic is loaded or has an event. A client that comes from a faster node may have seen
@@ -144,7 +144,7 @@ class Hub:
     def subscribe_denied(
         self, job: str, outbox: Subscriber, *, mode: Mode = "latest"
     ) -> Subscription:
-        """Watch a separate topic that has no events, whatever happens to `job`.
+        """Watches a separate topic that has no events, whatever happens to `job`.
 
         It counts against `max_jobs_per_connection` and not against `max_topics`.
         """
@@ -154,7 +154,7 @@ class Hub:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Stop watching. The topic stays for `limits.linger`, for a page reload or a reconnect.
+        """Stops watching. The topic stays for `limits.linger`, for a page reload or a reconnect.
 
         A topic of a job that was never reported is dropped at once, and at most `max_idle_topics`
         others stay. So a client that keeps naming new jobs has a bounded cost.
@@ -181,7 +181,7 @@ class Hub:
             self._drop(next(iter(self._idle.values())))
 
     def deliver(self, events: Iterable[Event]) -> list[Delivery]:
-        """Deliver a batch of feed events. Returns the watched events that have a trace context."""
+        """Delivers a batch of feed events. Returns the watched events that have a trace context."""
         traced: list[Delivery] = []
         changed: dict[str, Topic] = {}
         for event in events:
@@ -195,7 +195,8 @@ class Hub:
         return traced
 
     def topic_changed(self, topic: Topic) -> None:
-        """Notify the topic's subscribers, and update its memory use, after its events changed."""
+        """Notifies the topic's subscribers, and updates its memory use, after its events
+        changed."""
         if not topic.loading:
             self._loading.discard(topic)
         self._update_replay_bytes(topic)
@@ -206,7 +207,7 @@ class Hub:
         return (topic.latest for topic in self._topics.values() if topic.latest is not None)
 
     def evict_idle(self) -> None:
-        """Drop the topics that had no subscriber for `limits.linger` seconds."""
+        """Drops the topics that had no subscriber for `limits.linger` seconds."""
         before = trio.current_time() - self._limits.linger
         for topic in list(self._idle.values()):
             if topic.idle_since is None or topic.idle_since > before:
@@ -214,12 +215,12 @@ class Hub:
             self._drop(topic)
 
     def _evict_for_new(self) -> None:
-        """Drop a topic without subscribers if there are already `limits.max_topics`."""
+        """Drops a topic without subscribers if there are already `limits.max_topics`."""
         if len(self._topics) >= self._limits.max_topics:
             self._drop(next(iter(self._idle.values())))
 
     def _update_replay_bytes(self, topic: Topic) -> None:
-        """Update the size of the topic's replay after an event. While all replays together are too
+        """Updates the size of the topic's replay after an event. While all replays together are too
         large, drop those of the topics with the oldest events; the broker's history still has
         them."""
         self._remove_replay_bytes(topic)

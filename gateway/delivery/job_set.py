@@ -1,12 +1,12 @@
-"""The jobs whose ids begin with a prefix, and the views of them. No I/O, no clock.
+"""One set: an index of the jobs whose ids begin with a prefix, and views of it. No I/O, no clock.
 
 A `JobSet` is an index of such jobs: their positions, statuses and times, not their states. Events
 can be applied in any order, because it merges them by position. A scan of the broker's list repairs
 it: a job that neither the scan nor an event during the scan contains is removed. A set is exact for
 the `max_jobs` jobs that were updated last.
 
-A `SetView` is the part of a set that a client watches: the first `limit` jobs that have one of
-some statuses. It is computed when it is read, and encoded once for all clients at the same
+A `SetView` is the part of a set that a client watches: the first `limit` jobs with one of the
+given statuses. It is computed when it is read, and encoded once for all clients at the same
 position.
 """
 
@@ -33,8 +33,8 @@ SortKey = tuple[float, str]
 
 
 def _sort_key(job: str, state: State) -> SortKey:
-    """Active jobs are ordered by their start (queued ones by their creation), ended jobs by their
-    end."""
+    """Returns the key of the order: active jobs by their start (queued ones by their creation),
+    ended jobs by their end."""
     if state.final:
         return -(state.finished_at or state.updated_at), job
     return -(state.started_at or state.created_at), job
@@ -101,7 +101,7 @@ class JobSet:
         return list(islice(jobs(), limit))
 
     def apply(self, event: Event) -> bool:
-        """Merge an event of a job that begins with the prefix. Returns whether a view may change.
+        """Merges an event of a job that begins with the prefix. Returns whether a view may change.
 
         An event that is not newer than the known position changes nothing.
         """
@@ -141,7 +141,7 @@ class JobSet:
         return True
 
     def evict(self, count: int) -> None:
-        """Drop the `count` members that were updated longest ago."""
+        """Drops the `count` members that were updated longest ago."""
         for _ in range(min(count, len(self._members))):
             _, member = self._members.popitem(last=False)
             self._remove_from_order(member)
@@ -149,13 +149,13 @@ class JobSet:
         self.version += 1
 
     def begin_scan(self) -> None:
-        """Begin a scan. The caller then calls `apply_scanned` for each job of the broker's list,
+        """Begins a scan. The caller then calls `apply_scanned` for each job of the broker's list,
         newest first, and finally `end_scan`. A scan that was not completed is abandoned."""
         self._scan += 1
         self._scanned = []
 
     def apply_scanned(self, event: Event) -> bool:
-        """Merge the next job of the broker's list. Returns whether a view may change."""
+        """Merges the next job of the broker's list. Returns whether a view may change."""
         if self._scanned is None:
             raise RuntimeError("no scan is running")
         self._scanned.append(event.job)
@@ -167,7 +167,7 @@ class JobSet:
         return self._scanned is not None and len(self._scanned) >= self.max_jobs
 
     def end_scan(self, *, more: bool) -> None:
-        """Complete the scan. `more` says that the list continues beyond what this set can hold.
+        """Completes the scan. `more` says that the list continues beyond what this set can hold.
 
         Members that neither the scan nor an event during the scan contained are removed.
         """
@@ -225,7 +225,8 @@ class SetView:
     _messages: dict[int | None, Message] = field(factory=dict, init=False)
 
     def refresh(self) -> None:
-        """Compute the document again if the set has changed. A new document gets a new position."""
+        """Computes the document again if the set has changed. A new document gets a new
+        position."""
         if self._version == self.job_set.version:
             return
         self._version = self.job_set.version

@@ -43,7 +43,7 @@ class Writer(Protocol):
         pending_since: float,
         ping: bool = False,
     ) -> bool:
-        """Write the replies, then the messages of the `pending` subscriptions, as far as possible
+        """Writes the replies, then the messages of the `pending` subscriptions, as far as possible
         without waiting.
 
         Returns whether everything was written; if not, the write must be finished before the next
@@ -90,7 +90,7 @@ class Outbox:
         return f"<Outbox {state}, {len(self._replies)} replies, {len(self._pending)} pending>"
 
     def notify(self, subscription: AnySubscription) -> None:
-        """Write what `subscription` has, in the next pass of the fan-out in which progress may be
+        """Writes what `subscription` has, in the next pass of the fan-out in which progress may be
         written."""
         pending = self._pending
         if subscription in pending or self.close_code is not None:
@@ -103,16 +103,16 @@ class Outbox:
         pending[subscription] = None
 
     def cancel(self, subscription: AnySubscription) -> None:
-        """Write nothing of `subscription`, because the client has unsubscribed."""
+        """Writes nothing of `subscription`, because the client has unsubscribed."""
         self._pending.pop(subscription, None)
 
     async def wait_for_reply_slot(self) -> None:
-        """Wait until one more reply can be queued. Only the task that replies calls it."""
+        """Waits until one more reply can be queued. Only the task that replies calls it."""
         async with self._reply_slots:
             pass
 
     def reply(self, message: Message) -> None:
-        """Queue the reply to a command; `wait_for_reply_slot` must have returned.
+        """Queues the reply to a command; `wait_for_reply_slot` must have returned.
 
         Waiting is a separate call, made before the command is executed, because frames that the
         command causes could otherwise be sent before its reply.
@@ -123,7 +123,7 @@ class Outbox:
             self._enqueue()
 
     def announce(self, message: Message) -> None:
-        """Queue a message that is not a reply (`welcome`, `ping`, `goaway`).
+        """Queues a message that is not a reply (`welcome`, `ping`, `goaway`).
 
         They do not wait for a slot: a connection gets only a handful of them.
         """
@@ -132,13 +132,13 @@ class Outbox:
             self._enqueue()
 
     def ping(self) -> None:
-        """Queue the transport's own ping."""
+        """Queues the transport's own ping."""
         if self.close_code is None:
             self._ping = True
             self._enqueue()
 
     def limit_rate(self, max_hz: float) -> None:
-        """Write progress at most `max_hz` times a second, on the timer wheel's ticks. Replies do
+        """Writes progress at most `max_hz` times a second, on the timer wheel's ticks. Replies do
         not wait."""
         interval = 1 / max_hz
         if self._resume_tick is not None:
@@ -148,14 +148,14 @@ class Outbox:
         self._interval = interval
 
     def on_tick(self) -> None:
-        """Resume writing progress, because the interval is over. Called by the timer wheel."""
+        """Resumes writing progress, because the interval is over. Called by the timer wheel."""
         self._resume_tick = None
         if self._pending:
             self._pending_since = max(self._pending_since, self._resumes_at)
             self._enqueue()
 
     def end(self, close_code: CloseCode, *, detail: str = "") -> CloseCode:
-        """Request that the connection close. Queued messages are still sent, later ones are
+        """Requests that the connection close. Queued messages are still sent, later ones are
         dropped. `detail` is a sentence for the client. Returns the close code; the first
         request wins."""
         if self.close_code is None:
@@ -168,7 +168,7 @@ class Outbox:
         return self.close_code
 
     async def write_until_blocked(self, writer: Writer) -> bool:
-        """Let the fan-out use `writer` until the socket is full or the outbox has ended.
+        """Lets the fan-out use `writer` until the socket is full or the outbox has ended.
 
         Returns True if the caller must finish a write of `writer`, and False when the outbox has
         ended and everything is written. Raises what `writer` raised.
@@ -196,7 +196,7 @@ class Outbox:
         return not self._begin(writer)
 
     def write(self) -> int:
-        """Write everything that may be written now, if the writer task waits in
+        """Writes everything that may be written now, if the writer task waits in
         `write_until_blocked`. Returns the number of messages. Called by the fan-out."""
         self._queued = False
         writer = self._direct_writer
@@ -225,7 +225,7 @@ class Outbox:
         return bool(progress or self._replies or self._announcements or self._ping)
 
     def _begin(self, writer: Writer) -> bool:
-        """Begin to write everything that may be written now; returns whether all of it was
+        """Begins to write everything that may be written now; returns whether all of it was
         written."""
         pending: Collection[AnySubscription] = ()
         if self._pending and self._resume_tick is None:
@@ -241,7 +241,7 @@ class Outbox:
         return writer.begin(replies, pending, pending_since=self._pending_since, ping=ping)
 
     def _pause_progress(self) -> None:
-        """Write no progress for `_interval` seconds. They start at the time for which this write
+        """Writes no progress for `_interval` seconds. They start at the time for which this write
         was scheduled, so a write that is a little late does not delay the next one."""
         now = _now()
         on_time = now - self._resumes_at < TICK

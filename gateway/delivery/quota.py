@@ -61,7 +61,7 @@ class Quota:
         return self._maximum - self._used
 
     def acquire(self, quota_key: QuotaKey | None) -> None:
-        """Count one more item for a client (None: for the node itself).
+        """Counts one more item for a client (None: for the node itself).
 
         Raises `NodeFull` if the total or the client's quota is used up.
         """
@@ -77,11 +77,11 @@ class Quota:
         self._count(quota_key, 1)
 
     def release(self, quota_key: QuotaKey | None) -> None:
-        """Count one item less for a client."""
+        """Counts one item less for a client."""
         self._count(quota_key, -1)
 
     def transfer(self, quota_key: QuotaKey | None, successor: QuotaKey | None) -> None:
-        """Count one item for `successor` instead of `quota_key`, even above its quota."""
+        """Counts one item for `successor` instead of `quota_key`, even above its quota."""
         self._count(successor, 1)
         self._count(quota_key, -1)
 

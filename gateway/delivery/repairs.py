@@ -23,7 +23,7 @@ class Repairs:
         self._hub = hub
 
     async def next_loads(self, maximum: int) -> dict[str, Position]:
-        """Remove and return up to `maximum` jobs to read next, with their positions. Waits until
+        """Removes and returns up to `maximum` jobs to read next, with their positions. Waits until
         there is one.
 
         Cancellation: no job was removed.
@@ -32,7 +32,7 @@ class Repairs:
         return {job: self._hub.topics[job].position for job in jobs}
 
     def apply_loads(self, requested: Mapping[str, Position], events: Mapping[str, Event]) -> None:
-        """Apply the result of the read of the jobs that `next_loads` returned."""
+        """Applies the result of the read of the jobs that `next_loads` returned."""
         hub = self._hub
         for job, position in requested.items():
             topic = hub.topics.get(job)
@@ -43,20 +43,20 @@ class Repairs:
                 hub.topic_changed(topic)
 
     def retry_loads(self, requested: Iterable[str]) -> None:
-        """Queue another read of these jobs, because the broker did not answer."""
+        """Queues another read of these jobs, because the broker did not answer."""
         for job in requested:
             if job in self._hub.topics:
                 self._hub.to_load.add(job)
 
     async def next_refill(self) -> Topic:
-        """Remove and return the next topic whose history must be read. Waits until there is one.
+        """Removes and returns the next topic whose history must be read. Waits until there is one.
 
         Several tasks may call it. Cancellation: no topic was removed.
         """
         return (await self._hub.to_refill.get_batch(1))[0]
 
     def apply_history(self, topic: Topic, events: Sequence[Event] | None) -> None:
-        """Apply the whole history of the topic, as the broker has it.
+        """Applies the whole history of the topic, as the broker has it.
 
         None: the broker did not answer; subscribers then wait for the next event or comparison.
         """
@@ -81,7 +81,7 @@ class Repairs:
     def apply_comparison(
         self, requested: Mapping[str, Position], broker_positions: Mapping[str, Position]
     ) -> None:
-        """Queue a read of each job whose position in the broker is not the `requested` one."""
+        """Queues a read of each job whose position in the broker is not the `requested` one."""
         for job, position in requested.items():
             topic = self._hub.topics.get(job)
             if topic is None:

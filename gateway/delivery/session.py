@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import trio
 
-from ..auth.authenticator import ConnectionAuth
+from ..auth.connection_auth import ConnectionAuth
 from ..model.constants import MAX_SET_LIMIT, MIN_HZ
 from ..model.errors import InvalidInput, NodeFull, Unauthorized
 from ..model.ids import check_job_id
@@ -90,7 +90,7 @@ class Session:
         return f"<Session of {jobs} jobs, {sets} sets, {self.outbox!r}>"
 
     async def handle(self, command: Command) -> Message | None:
-        """Execute a command if it is allowed; returns the reply, if the command has one.
+        """Executes a command if it is allowed; returns the reply, if the command has one.
 
         It is a checkpoint only if the command has a token.
 
@@ -136,7 +136,7 @@ class Session:
         *,
         mode: Mode = "latest",
     ) -> None:
-        """Watch the jobs and sets of a request, for clients that cannot send commands.
+        """Watches the jobs and sets of a request, for clients that cannot send commands.
 
         Jobs and sets over the quota are denied, by the same messages as a command's, and the others
         are watched. Raises `NodeFull` if none is watched.
@@ -182,7 +182,7 @@ class Session:
         return Message(texts) if texts else None
 
     def _apply_permissions(self) -> Message | None:
-        """Subscribe again to the jobs and sets that the client's new permissions allow or deny,
+        """Subscribes again to the jobs and sets that the client's new permissions allow or deny,
         unlike the old ones. A job that it may not watch looks like one that was never reported.
 
         Returns the denial of jobs and sets over the quota, which are no longer watched.
@@ -203,12 +203,12 @@ class Session:
         return self._denial((), denied, refused)
 
     def watch_set(self, command: WatchSet) -> None:
-        """Watch a set of jobs; its first message is a snapshot. Raises `InvalidInput` and
+        """Watches a set of jobs; its first message is a snapshot. Raises `InvalidInput` and
         `NodeFull`."""
         self._sets.watch(command)
 
     def subscribe(self, job: str, *, mode: Mode = "latest", position: Position | None) -> None:
-        """Watch one job. If it is watched already, change only the mode.
+        """Watches one job. If it is watched already, change only the mode.
 
         A job that the client may not watch looks like one that was never reported, whether it
         exists or not: it gets a separate topic without events. Raises `NodeFull`.
@@ -233,12 +233,12 @@ class Session:
         self.counters.subscriptions_opened[position not in (None, UNSEEN)] += 1
 
     def ping(self) -> None:
-        """Send a JSON `ping`, and remember when."""
+        """Sends a JSON `ping`, and remembers when."""
         self._pinged_at = trio.current_time()
         self.outbox.announce(_PING)
 
     def close(self) -> None:
-        """End all subscriptions. This is the last thing that a connection does."""
+        """Ends all subscriptions. This is the last thing that a connection does."""
         self._sets.close()
         for job in list(self._subscriptions):
             self._unsubscribe(job)
@@ -264,7 +264,7 @@ class Session:
         return denied
 
     def _check_hello(self, hello: Hello) -> None:
-        """Raise `InvalidInput` if a field is out of bounds.
+        """Raises `InvalidInput` if a field is out of bounds.
 
         Called before anything is changed: a hello with an error must not apply its token.
         """
@@ -290,8 +290,8 @@ class Session:
         mode: Mode = "latest",
         remove_others: bool = False,
     ) -> Message:
-        """Subscribe to the jobs in `add`, unsubscribe from those in `remove`, and return a message
-        that lists the changes."""
+        """Subscribes to the jobs in `add`, unsubscribes from those in `remove`, and returns a
+        message that lists the changes."""
         if remove_others:
             keep = set(add)
             remove = [job for job in self._subscriptions if job not in keep]

@@ -1,4 +1,4 @@
-"""The sets that one client watches, and its subscriptions to the jobs in them.
+"""All sets that one client watches, and the client's subscriptions to the jobs in them.
 
 A client has at most one subscription to a job. The subscription stays while any of the client's
 sets contains the job, or while the client watches the job by name.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from ..auth.authenticator import ConnectionAuth
+from ..auth.connection_auth import ConnectionAuth
 from ..model.errors import InvalidInput, NodeFull
 from ..model.ids import is_job_id_prefix
 from ..model.limits import Limits
@@ -81,8 +81,8 @@ class SessionSets:
         return len(self._watches)
 
     def watch(self, command: WatchSet) -> None:
-        """Watch a set. This replaces a set with the same id, or, if the command has no id, the set
-        without id that has the same prefix.
+        """Watches a set. This replaces a set with the same id, or, if the command has no id, the
+        set without id that has the same prefix.
 
         Raises `InvalidInput` or `NodeFull`; then nothing has changed.
         """
@@ -113,7 +113,7 @@ class SessionSets:
         self._watches[key] = watch
 
     def unwatch(self, command: UnwatchSet) -> None:
-        """Stop watching the sets that have the command's id or prefix.
+        """Stops watching the sets that have the command's id or prefix.
 
         Raises `InvalidInput` if the command has neither.
         """
@@ -126,7 +126,7 @@ class SessionSets:
                 watch.close()
 
     def suspend(self) -> list[SetSubscription]:
-        """Close the sets that the client's new permissions allow or deny, unlike the old ones.
+        """Closes the sets that the client's new permissions allow or deny, unlike the old ones.
 
         Call `resume` with the result after the permissions were applied to the client's jobs.
         """
@@ -143,7 +143,7 @@ class SessionSets:
         return changed
 
     def resume(self, suspended: list[SetSubscription]) -> list[tuple[SetSubscription, NodeFull]]:
-        """Watch these sets again, from a snapshot on. Returns the sets over the quota, which are
+        """Watches these sets again, from a snapshot on. Returns the sets over the quota, which are
         no longer watched, with the reasons."""
         refused: list[tuple[SetSubscription, NodeFull]] = []
         for watch in suspended:
@@ -158,7 +158,7 @@ class SessionSets:
         return refused
 
     def close(self) -> None:
-        """Stop watching all sets."""
+        """Stops watching all sets."""
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()

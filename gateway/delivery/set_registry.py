@@ -1,4 +1,4 @@
-"""The sets that clients of this node watch: all jobs whose ids begin with a prefix.
+"""All sets of a node: updates each from the feed and from scans, and notifies its watchers.
 
 A node reads the whole feed anyway, so it updates the members of each set from the feed. The sets of
 an event are looked up by the prefixes of its job's id, so the cost of an event does not depend on
@@ -123,7 +123,7 @@ class SetRegistry:
         limit: int,
         quota_key: QuotaKey | None = None,
     ) -> SetView:
-        """Watch the jobs that begin with `prefix` and have one of `statuses`.
+        """Watches the jobs that begin with `prefix` and have one of `statuses`.
 
         The watcher is notified when the view is loaded, and when it changes.
         `quota_key` is the client for which the set counts.
@@ -154,7 +154,7 @@ class SetRegistry:
         return SetView(empty, _ordered(statuses), limit, epoch=self._denied_epoch)
 
     def unwatch(self, view: SetView, watcher: SetWatcher) -> None:
-        """Stop watching. The set stays for `limits.linger`, for a page reload or a reconnect."""
+        """Stops watching. The set stays for `limits.linger`, for a page reload or a reconnect."""
         watched = self._sets.get(view.job_set.prefix)
         if watched is None or watcher not in watched.watchers.get(view, ()):
             return
@@ -172,13 +172,13 @@ class SetRegistry:
             self._idle[view.job_set.prefix] = watched
 
     def notify_end(self, view: SetView, job: str, watcher: SetWatcher) -> None:
-        """Call `watcher.on_job_ended` when this job, which its view no longer shows, has ended."""
+        """Calls `watcher.on_job_ended` when this job, which its view no longer shows, has ended."""
         watched = self._sets.get(view.job_set.prefix)
         if watched is not None:
             watched.end_watchers.setdefault(job, {})[watcher] = None
 
     def cancel_notify_end(self, view: SetView, job: str, watcher: SetWatcher) -> None:
-        """Undo `notify_end`."""
+        """Undoes `notify_end`."""
         watched = self._sets.get(view.job_set.prefix)
         watchers = watched.end_watchers.get(job) if watched else None
         if watched is not None and watchers is not None:
@@ -187,7 +187,7 @@ class SetRegistry:
                 del watched.end_watchers[job]
 
     def deliver(self, events: Iterable[Event]) -> None:
-        """Merge events from the feed, or from a read of the broker."""
+        """Merges events from the feed, or from a read of the broker."""
         if not self._sets:
             return
         changed: dict[_WatchedSet, None] = {}
@@ -205,7 +205,7 @@ class SetRegistry:
             self._notify(watched)
 
     def evict_idle(self) -> None:
-        """Drop the sets that have had no watcher for `limits.linger` seconds."""
+        """Drops the sets that have had no watcher for `limits.linger` seconds."""
         before = trio.current_time() - self._limits.linger
         for watched in list(self._idle.values()):
             if watched.idle_since is None or watched.idle_since > before:
@@ -215,34 +215,34 @@ class SetRegistry:
     # Scans of the broker's list.
 
     def scan_all(self) -> None:
-        """Request a scan of all sets, because the feed may have lost events."""
+        """Requests a scan of all sets, because the feed may have lost events."""
         self._to_scan |= dict.fromkeys(self._sets.values())
         self._scan_needed.set()
 
     async def scan_needed(self) -> None:
-        """Wait until a set needs a scan."""
+        """Waits until a set needs a scan."""
         await self._scan_needed.wait()
 
     def begin_scan(self, *, everything: bool) -> SetScan:
-        """Start a scan of the broker's list, for the sets that need one, or for all sets."""
+        """Starts a scan of the broker's list, for the sets that need one, or for all sets."""
         sets = list(self._sets.values()) if everything else list(self._to_scan)
         self._to_scan.clear()
         self._scan_needed = trio.Event()
         return SetScan(sets, self)
 
     def retry_scan(self, scan: SetScan) -> None:
-        """Request another scan of the same sets, because this one could not be completed."""
+        """Requests another scan of the same sets, because this one could not be completed."""
         self._to_scan |= {each: None for each in scan.sets if self._is_current(each)}
         self._scan_needed.set()
 
     def apply_scanned(self, watched: _WatchedSet, event: Event) -> None:
-        """Merge an event that a scan has found. Called by `SetScan`."""
+        """Merges an event that a scan has found. Called by `SetScan`."""
         changed = self._merge(watched, event, watched.job_set.apply_scanned)
         if changed and not watched.job_set.loading:
             self._notify(watched)
 
     def end_scan(self, watched: _WatchedSet, *, more: bool) -> None:
-        """Complete the scan of one set. Called by `SetScan`."""
+        """Completes the scan of one set. Called by `SetScan`."""
         job_set = watched.job_set
         loading, version, size = job_set.loading, job_set.version, len(job_set)
         job_set.end_scan(more=more)
@@ -265,7 +265,7 @@ class SetRegistry:
         return changed
 
     def _notify(self, watched: _WatchedSet) -> None:
-        """Notify the watchers now, or `NOTIFY_INTERVAL` after the last notification."""
+        """Notifies the watchers now, or `NOTIFY_INTERVAL` after the last notification."""
         if watched.is_scheduled or watched.job_set.loading:
             return
         not_before = watched.notified_at + NOTIFY_INTERVAL
@@ -301,7 +301,7 @@ class SetRegistry:
         return self._sets.get(watched.job_set.prefix) is watched
 
     def _evict_from_largest(self) -> None:
-        """Drop an eighth of the largest set's jobs, so that this is seldom necessary."""
+        """Drops an eighth of the largest set's jobs, so that this is seldom necessary."""
         largest = max(self._sets.values(), key=lambda watched: len(watched.job_set))
         count = max(1, len(largest.job_set) // 8)
         largest.job_set.evict(count)
@@ -334,11 +334,11 @@ class SetScan:
         return any(job[:length] in self._unfinished for length in self._lengths)
 
     def __bool__(self) -> bool:
-        """Whether any set needs more of the list."""
+        """Returns whether any set needs more of the list."""
         return bool(self._unfinished)
 
     def add(self, events: Iterable[Event]) -> None:
-        """Merge the next events of the list, which begins with the most recently updated job."""
+        """Merges the next events of the list, which begins with the most recently updated job."""
         for event in events:
             for length in self._lengths:
                 watched = self._unfinished.get(event.job[:length])
@@ -351,7 +351,7 @@ class SetScan:
                     self._registry.apply_scanned(watched, event)
 
     def end(self) -> None:
-        """Complete the scan, after the list was read as far as any set needs it."""
+        """Completes the scan, after the list was read as far as any set needs it."""
         for watched in self.sets:
             self._registry.end_scan(watched, more=watched in self._truncated)
 

@@ -48,24 +48,24 @@ class SubscriptionHolder(Protocol):
     one subscription."""
 
     def acquire(self, job: str) -> Subscription:
-        """Add a reference; the first one subscribes to the job. Raises `NodeFull`."""
+        """Adds a reference; the first one subscribes to the job. Raises `NodeFull`."""
 
     def release(self, job: str) -> None:
-        """Remove a reference; removing the last one unsubscribes."""
+        """Removes a reference; removing the last one unsubscribes."""
 
     def release_for_client(self, job: str) -> None:
         """Remove a reference, as the client has requested. If others keep the subscription, the
         client is sent a snapshot: it may have ignored messages since it sent the request."""
 
     def release_after_final_state(self, job: str) -> None:
-        """Remove a reference as soon as the client was sent the job's final state."""
+        """Removes a reference as soon as the client was sent the job's final state."""
 
     def drop_positions(self, prefix: str) -> None:
-        """Drop the positions in the client's `hello` of jobs with this prefix: the client drops the
-        jobs that are not in the set."""
+        """Drops the positions in the client's `hello` of jobs with this prefix: the client drops
+        the jobs that are not in the set."""
 
     def announce_denial(self, jobs: dict[str, str]) -> None:
-        """Send the client the reasons why it does not receive these jobs, after the current
+        """Sends the client the reasons why it does not receive these jobs, after the current
         write."""
 
 
@@ -131,7 +131,7 @@ class SetSubscription:
         )
 
     def close(self) -> None:
-        """End the subscription."""
+        """Ends the subscription."""
         if self.cancelled:
             return
         self.cancelled = True
@@ -226,7 +226,7 @@ class SetSubscription:
             self._drop_displaced(next(iter(self._displaced)))
 
     def _drop_displaced(self, job: str) -> None:
-        """Drop a displaced job: it is in the view again, or too many jobs are displaced."""
+        """Drops a displaced job: it is in the view again, or too many jobs are displaced."""
         if job in self._displaced:
             del self._displaced[job]
             self._sets.cancel_notify_end(self._view, job, self)

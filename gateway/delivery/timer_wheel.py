@@ -41,7 +41,7 @@ class TimerWheel:
         return f"<TimerWheel, {self._waiting} waiting>"
 
     def call_at(self, time: float, entry: Scheduled) -> int:
-        """Call `entry.on_tick` on the first future tick that is not before `time`; returns that
+        """Calls `entry.on_tick` on the first future tick that is not before `time`; returns that
         tick."""
         now = floor(trio.current_time() / TICK)
         tick = max(ceil(time / TICK), now + 1, self._last_tick + 1)
@@ -51,12 +51,12 @@ class TimerWheel:
         return tick
 
     def cancel(self, entry: Scheduled, tick: int) -> None:
-        """Remove `entry` from that tick, if the tick was not handled yet."""
+        """Removes `entry` from that tick, if the tick was not handled yet."""
         if self._slots[tick % SLOTS].pop(entry, None) is not None:
             self._waiting -= 1
 
     async def run(self) -> None:
-        """Advance while anything is scheduled, until cancelled."""
+        """Advances while anything is scheduled, until cancelled."""
         while True:
             if not self._waiting:
                 self._has_waiters = trio.Event()

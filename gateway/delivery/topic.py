@@ -55,7 +55,7 @@ class Subscriber(Protocol):
     """Receives the notification that a subscription has something new: an outbox."""
 
     def notify(self, subscription: Subscription) -> None:
-        """Remember the subscription. Never blocks, never fails; calling it again changes
+        """Remembers the subscription. Never blocks, never fails; calling it again changes
         nothing."""
 
 
@@ -168,7 +168,7 @@ class Topic:
         return events + self._messages_memory
 
     def append(self, event: Event) -> bool:
-        """Append an event; returns False if it is not newer than the newest.
+        """Appends an event; returns False if it is not newer than the newest.
 
         The events stay contiguous: after an event that does not follow the newest (another epoch,
         or missed events), only that event is kept.
@@ -191,7 +191,7 @@ class Topic:
         return True
 
     def refill(self, events: Sequence[Event] | None) -> None:
-        """Apply the requested history: all events that the broker has, oldest first (None: the
+        """Applies the requested history: all events that the broker has, oldest first (None: the
         broker did not answer).
 
         Events that end where the kept ones begin are put before them, and stay at least until the
@@ -212,13 +212,13 @@ class Topic:
             self._unavailable_before = begin
 
     def drop_replay(self) -> None:
-        """Keep only the newest event."""
+        """Keeps only the newest event."""
         del self._replay[:-1]
         self._size = len(self._replay[0]) if self._replay else 0
         self._clear_messages()
 
     def _trim(self) -> None:
-        """Drop an eighth more than necessary, so that the list is moved seldom."""
+        """Drops an eighth more than necessary, so that the list is moved seldom."""
         count = 0
         while self._size > self.job_replay_bytes * 7 / 8 and count < len(self._replay) - 1:
             self._size -= len(self._replay[count])
@@ -226,8 +226,8 @@ class Topic:
         del self._replay[:count]
 
     def apply_snapshot(self, snapshot: Event | None, *, requested_at: Position) -> None:
-        """Apply the broker's snapshot (None: the broker does not know the job). The topic is loaded
-        now.
+        """Applies the broker's snapshot (None: the broker does not know the job). The topic is
+        loaded now.
 
         `requested_at` was the topic's position when the read began. If the topic still has that
         position, and the broker does not know the job, the broker has dropped it. Clients are then
@@ -243,7 +243,7 @@ class Topic:
             self._clear_messages()
 
     def notify_subscribers(self) -> None:
-        """Notify the outboxes of the subscriptions that have something new."""
+        """Notifies the outboxes of the subscriptions that have something new."""
         if self.loading:
             return
         position = self.position
@@ -255,7 +255,7 @@ class Topic:
                 subscription.outbox.notify(subscription)
 
     def assume_no_client_is_ahead(self) -> None:
-        """Send all clients what the topic has, because the broker has nothing newer."""
+        """Sends all clients what the topic has, because the broker has nothing newer."""
         for subscription in self.subscriptions:
             subscription.client_may_be_ahead = False
 
@@ -328,5 +328,5 @@ class Topic:
 
 
 def _kind_of_snapshot(cursor: Position | None) -> Kind:
-    """The kind of a snapshot for a client at `cursor`."""
+    """Returns the kind of a snapshot for a client at `cursor`."""
     return "snapshot" if cursor is None or cursor == UNSEEN else "resync"

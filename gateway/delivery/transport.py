@@ -29,7 +29,7 @@ class Source(Protocol):
         ...
 
     async def receive(self) -> str:
-        """The next message.
+        """Returns the next message.
 
         Raises `TransportClosed` when the client is gone, and `ConnectionEnds` if its input ends the
         connection. Cancelled, nothing is lost.
@@ -41,29 +41,30 @@ class Sink(Protocol):
     """Sends to one client. Used by one task at a time."""
 
     def send(self, messages: Sequence[Message]) -> bool:
-        """Send messages in order, as far as possible without waiting; returns whether that was all.
+        """Sends messages in order, as far as possible without waiting; returns whether that was
+        all.
 
         If not, `flush` must come next. Raises `TransportClosed` if the client is gone.
         """
         ...
 
     def ping(self) -> bool:
-        """Send the transport's own ping, if it has one. Otherwise like `send`."""
+        """Sends the transport's own ping, if it has one. Otherwise like `send`."""
         ...
 
     async def flush(self) -> None:
-        """Send the rest. Raises `TransportClosed` if the client is gone.
+        """Sends the rest. Raises `TransportClosed` if the client is gone.
 
         Cancelled, half a frame may be on the wire: only `abort` may follow.
         """
         ...
 
     async def close(self, close_code: CloseCode) -> None:
-        """Close, within the transport's own deadline, and release everything."""
+        """Closes, within the transport's own deadline, and releases everything."""
         ...
 
     def abort(self) -> None:
-        """Drop the connection without a close frame. Never blocks."""
+        """Drops the connection without a close frame. Never blocks."""
         ...
 
 

@@ -27,16 +27,16 @@ class WorkQueue(Generic[T]):
         return item in self._items
 
     def add(self, item: T) -> None:
-        """Add an item at the end, unless it is there already."""
+        """Adds an item at the end, unless it is there already."""
         self._items[item] = None
         self._wake()
 
     def discard(self, item: T) -> None:
-        """Remove an item, if it is there."""
+        """Removes an item, if it is there."""
         self._items.pop(item, None)
 
     async def get_batch(self, maximum: int) -> list[T]:
-        """Remove and return the first items, up to `maximum`. Waits until there is one.
+        """Removes and returns the first items, up to `maximum`. Waits until there is one.
 
         Several tasks may call it. Cancellation: no item was removed.
         """

@@ -34,11 +34,11 @@ from ..transports.asgi_types import ASGIApp, Receive, Scope, Send
 from ..transports.sse import parse_event_id, serve_events
 from . import waiting
 from .control import request_control
+from .endpoints import ENDPOINTS
 from .headers import NODE_HEADER, GatewayHeaders
 from .history import history_after
-from .parts import PARTS
 from .publish import publish, publish_batch, read_update
-from .requests import (
+from .request_values import (
     address_of,
     body_of,
     check_query,
@@ -62,23 +62,23 @@ MAX_LIST_WAIT = 10.0  # seconds that a list may wait for other lists: as long as
 
 
 def create_http_app(
-    node: Node, *, parts: Collection[str] = PARTS, internal: bool = False
+    node: Node, *, endpoints: Collection[str] = ENDPOINTS, internal: bool = False
 ) -> ASGIApp:
-    """Returns the HTTP application of a node, with these `PARTS`. `internal`: whether it serves the
-    internal address, where `/metrics` needs no token."""
+    """Returns the HTTP application of a node, with these `ENDPOINTS`. `internal`: whether it serves
+    the internal address, where `/metrics` needs no token."""
     api = _Api(node, internal=internal)
     routes: list[BaseRoute] = [
         Route("/api/jobs", api.jobs, methods=["GET", "POST"])
-        if "publish" in parts
+        if "publish" in endpoints
         else Route("/api/jobs", api.list_jobs, methods=["GET"]),
         Route("/api/jobs/{job:path}/events", api.history, methods=["GET"]),
         *(
             [Route("/api/jobs/{job:path}/requests", api.request, methods=["POST"])]
-            if "publish" in parts
+            if "publish" in endpoints
             else []
         ),
         Route("/api/jobs/{job:path}", api.job, methods=["GET", "POST"])
-        if "publish" in parts
+        if "publish" in endpoints
         else Route("/api/jobs/{job:path}", api.read, methods=["GET"]),
         Route("/api/events", api.events),
         Route("/api/sets", api.read_set, methods=["GET"]),
@@ -87,9 +87,9 @@ def create_http_app(
     ]
     if node.authenticator.keys is not None:
         routes.append(Route("/api/revocations", api.revoke, methods=["POST"]))
-    if "metrics" in parts:
+    if "metrics" in endpoints:
         routes.append(Route("/metrics", api.metrics))
-    if "page" in parts:
+    if "page" in endpoints:
         routes.append(Mount("/", static_files()))
     return Starlette(
         routes=routes,
@@ -131,7 +131,7 @@ class _Api:
         permissions = await authenticator.authenticate(request.headers)
         if permissions is None:
             raise Unauthorized("A token is required: Authorization: Bearer …")
-        request.scope["rights"] = permissions
+        request.scope["permissions"] = permissions
         return permissions
 
     async def job(self, request: Request) -> Response:

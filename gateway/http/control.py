@@ -42,7 +42,7 @@ REFUSALS = {
 async def request_control(
     node: Node, job: str, body: bytes, *, permissions: Permissions
 ) -> Response:
-    """Store the request in `body` in the job's state, for its worker.
+    """Stores the request in `body` in the job's state, for its worker.
 
     Raises:
         InvalidInput: The body is not a request, or `job` is not a job id.
@@ -93,21 +93,21 @@ async def request_control(
 
 
 async def _is_current(node: Node, job: str, request: str) -> bool:
-    """Whether a request that was sent again is still the job's request. Then jobs below the group
-    may lack it. If it was replaced, or there is a cancel, it must not be sent to them."""
+    """Returns whether a request that was sent again is still the job's request. Then jobs below the
+    group may lack it. If it was replaced, or there is a cancel, it must not be sent to them."""
     event = (await node.broker.read([job])).get(job)
     return bool(event and event.state.request and event.state.request.id == request)
 
 
 def _lacks_permission_below(job: str, permissions: Permissions) -> bool:
-    """Whether the token does not allow requests on all jobs that may begin below `job`."""
+    """Returns whether the token does not allow requests on all jobs that may begin below `job`."""
     return not permissions.control.covers(f"{job}/")
 
 
 async def _send_to_children(
     node: Node, job: str, request: Request, *, permissions: Permissions
 ) -> None:
-    """Send the request to all running jobs below a group, level by level. A child that does not
+    """Sends the request to all running jobs below a group, level by level. A child that does not
     accept it, or has just ended, is skipped. If this fails in the middle, sending the request again
     with the same id reaches the remaining jobs."""
     groups = [job]

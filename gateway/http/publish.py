@@ -60,8 +60,8 @@ def _traced(update: U, traceparent: str | None) -> U:
 
 
 async def publish(node: Node, job: str, update: Update, *, publisher: str) -> dict[str, Any]:
-    """Publish an update; returns the response document. `publisher` is the sender: the subject of a
-    token, or an address. Raises `BrokerUnavailable` and `JobUnknown`."""
+    """Publishes an update; returns the response document. `publisher` is the sender: the subject of
+    a token, or an address. Raises `BrokerUnavailable` and `JobUnknown`."""
     return _document(node, await node.broker.publish(job, update, publisher=publisher))
 
 
@@ -73,10 +73,9 @@ async def publish_batch(
     publisher: str,
     traceparent: str | None,
 ) -> list[dict[str, Any]]:
-    """Publish the updates in a request's body, which is a list; returns a document for each. If an
-    update is invalid, or its sender may not publish it, its document is a problem; the others are
-    published. Raises `InvalidInput` if the body is not a list of objects, or has too many.
-    """
+    """Publishes the updates in a request's body, which is a list; returns a document for each. If
+    an update is invalid, or its sender may not publish it, its document is a problem; the others
+    are published. Raises `InvalidInput` if the body is not a list of objects, or has too many."""
     documents: list[dict[str, Any]] = []
     allowed: list[tuple[str, JobUpdate]] = []
     indexes: list[int] = []

@@ -66,8 +66,8 @@ def problem(
     close_code: int | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """An RFC 9457 problem. `type` is about:blank, so `title` is that of the status. `close_code`
-    is the code with which a WebSocket would be closed for the same reason."""
+    """Returns an RFC 9457 problem. `type` is about:blank, so `title` is that of the status.
+    `close_code` is the code with which a WebSocket would be closed for the same reason."""
     document = problem_document(status, detail, field=field, code=code)
     if close_code is not None:
         document["close_code"] = close_code
@@ -161,7 +161,7 @@ _HANDLERS: dict[Any, Callable[[Request, Exception], Response]] = {
 
 
 def _context(request: Request, error: Exception, response: Response) -> dict[str, Any]:
-    permissions: Permissions = request.scope.get("rights", NOTHING)
+    permissions: Permissions = request.scope.get("permissions", NOTHING)
     return {
         "status": response.status_code,
         "reason": error.detail if isinstance(error, HTTPException) else str(error),
@@ -172,7 +172,7 @@ def _context(request: Request, error: Exception, response: Response) -> dict[str
 
 
 def response_to(request: Request, error: Exception, counters: Counters) -> Response:
-    """The response to an error. It is counted; refusals for lack of permission are also
+    """Returns the response to an error. It is counted; refusals for lack of permission are also
     logged."""
     kind = next(kind for kind in type(error).__mro__ if kind in _HANDLERS)
     response = _HANDLERS[kind](request, error)

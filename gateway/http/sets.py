@@ -16,7 +16,7 @@ from ..model.state import Status
 from ..model.statuses import STATUSES
 from ..node.node import Node
 from ..protocol.commands import WatchSet
-from .requests import address_of, count_in, tags_in
+from .request_values import address_of, count_in, tags_in
 from .waiting import ChangeWatcher, wait_for
 
 __all__ = ["read_set", "sets_in"]

@@ -13,7 +13,7 @@ from ..delivery.topic import Subscription
 from ..model.errors import Refusal, Unauthorized
 from ..model.state import Event
 from ..node.node import Node
-from .requests import address_of
+from .request_values import address_of
 
 __all__ = ["ChangeWatcher", "next_event", "wait_for"]
 
@@ -26,7 +26,7 @@ async def wait_for(
     permissions: Permissions,
     timeout: float,
 ) -> None:
-    """Wait until `wait_for_change` returns, for at most `timeout` seconds, while the client is
+    """Waits until `wait_for_change` returns, for at most `timeout` seconds, while the client is
     connected and the node does not drain.
 
     Raises `Unauthorized` as soon as the client's token has expired or is revoked.
@@ -59,7 +59,7 @@ async def next_event(
     permissions: Permissions,
     timeout: float,
 ) -> Event | None:
-    """Wait for an event of `job` that is newer than `event`. Returns None if there is none within
+    """Waits for an event of `job` that is newer than `event`. Returns None if there is none within
     `timeout` seconds, or before the client disconnects or the node drains.
 
     Raises `Unauthorized` as `wait_for` does.
@@ -105,7 +105,7 @@ class ChangeWatcher:
         """Called by `SetRegistry` only for watchers registered with `notify_end`."""
 
     async def next_change(self) -> None:
-        """Wait until a change has happened since the last call."""
+        """Waits until a change has happened since the last call."""
         await self._changed.wait()
         self._changed = trio.Event()
 

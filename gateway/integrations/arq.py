@@ -19,7 +19,7 @@ await enqueue(redis, encode, 42)  # redis.enqueue_job("encode", 42) is shown onl
     it takes longer than its `timeout`        failed
     it is aborted (`Job.abort`)               cancelled
 
-In the last three cases arq cancels the function. Its worker has the information which case it is.
+In the last three cases arq cancels the function. arq's worker has the information which case it is.
 """
 
 from __future__ import annotations

@@ -164,8 +164,8 @@ class Revocations:
             self._state.revoked.add(request.id)
 
     def _was_started(self, request: Any) -> bool:
-        """Whether the pool has received a task. Then the task runs in spite of a revocation, unless
-        its process is terminated."""
+        """Returns whether the pool has received a task. Then the task runs in spite of a
+        revocation, unless its process is terminated."""
         handed_over = getattr(request, "_apply_result", None) is not None
         return handed_over or request in self._state.active_requests
 

@@ -15,8 +15,8 @@ __all__ = ["current_traceparent"]
 
 
 def current_traceparent() -> str | None:
-    """The current span (W3C Trace Context §3.2.2). None if there is none, or if it is not sampled,
-    because then nodes would record nothing."""
+    """Returns the current span (W3C Trace Context §3.2.2). None if there is none, or if it is not
+    sampled, because then nodes would record nothing."""
     span = trace.get_current_span().get_span_context()
     if not (span.is_valid and span.trace_flags.sampled):
         return None

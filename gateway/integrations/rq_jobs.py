@@ -54,7 +54,7 @@ def run_of_try(job: rq.job.Job, *, ahead: int = 0) -> str:
 
 
 def is_started(job: rq.job.Job) -> bool:
-    """Whether the job is running according to RQ. Raises nothing."""
+    """Returns whether the job is running according to RQ. Raises nothing."""
     try:
         return job.get_status() == rq.job.JobStatus.STARTED
     except Exception:  # noqa: BLE001 - the queue's Redis is unavailable

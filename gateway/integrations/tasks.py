@@ -166,8 +166,8 @@ class TaskJobs:
     Without it such a task returns None.
 
     Raises:
-        TypeError, ValueError: An argument is invalid. Later nothing is raised: an error with one
-            task is logged, and the task is not reported.
+        TypeError, ValueError: An argument is invalid. After construction no exception is
+            raised: an error in one task is logged, and that task is not reported.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class TaskJobs:
             return job_id(task_id)
 
     def accepts_cancel(self, function: Callable[..., Any] | None) -> bool:
-        """Whether the job of a task with this function accepts a request to cancel it."""
+        """Returns whether the job of a task with this function accepts a request to cancel it."""
         function_options = getattr(function, "__gateway_options__", {})
         return "cancel" in (function_options.get("accepts") or self._accepts)
 

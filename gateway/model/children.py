@@ -1,6 +1,6 @@
 """The contributions of a group's children, and their sums.
 
-A `/` in an id makes a child: `batch:1/part-7` is a child of `batch:1`. All arithmetic uses whole
+A `/` in an id makes a child: `batch:1/file-7` is a child of `batch:1`. All arithmetic uses whole
 numbers (weights in thousandths, percentages in hundredths), so that a sum depends neither on the
 order of its terms nor on the language that computes it.
 """

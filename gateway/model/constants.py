@@ -15,6 +15,7 @@ from typing import Final
 __all__ = [
     "ALMOST_100",
     "ALMOST_DONE",
+    "CLOCK_STEP",
     "DEFAULT_HISTORY",
     "DEFAULT_LEASE",
     "DEFAULT_RETENTION",
@@ -47,6 +48,7 @@ __all__ = [
     "MAX_SET_LIMIT",
     "MAX_TEXT",
     "MAX_TOKEN",
+    "MAX_VERB",
     "MAX_WEIGHT",
     "MIN_HZ",
     "MIN_LEASE",
@@ -71,6 +73,7 @@ MAX_PART: Final = 64  # characters: enough for the name of a machine and a proce
 MAX_PARTS: Final = 1_000  # parts of a job; its record has a number for each
 MAX_TOKEN: Final = 8 * 1024  # characters: a header with it still fits into a 16 KiB request head
 MAX_ACCEPTS: Final = 8  # verbs of a job: a page draws a button for each
+MAX_VERB: Final = 32  # characters: a word
 MAX_ARGS: Final = 1024  # bytes of JSON of a request's arguments: a few numbers
 MAX_REQUEST_ID: Final = 64  # characters: enough for a UUID
 MAX_EARLIER_REQUESTS: Final = 8  # ids kept for an attempt; a sender repeats a request soon
@@ -89,6 +92,7 @@ MIN_LEASE: Final = 1.0
 MAX_LEASE: Final = 86_400.0
 DEFAULT_LEASE: Final = 30.0
 LOST_AFTER: Final = 10  # leases without a report until a stalled job is shown as lost
+CLOCK_STEP: Final = 10.0  # seconds without a check of leases, after which all leases start again
 ALMOST_100: Final = 99.99  # the highest value that a percentage below 100 is rounded to
 MIN_HZ: Final = 0.001  # updates a second that a client may request: one in a quarter of an hour
 

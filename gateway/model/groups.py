@@ -210,8 +210,9 @@ class Contributions:
         now: float,
         expired: bool = False,
     ) -> Iterator[tuple[str, Record]]:
-        """Count the contribution of a job that has changed. Yields each group whose record changes,
-        from the innermost to the outermost. The record has a new position if there is an event.
+        """Counts the contribution of a job that has changed. Yields each group whose record
+        changes, from the innermost to the outermost. The record has a new position if there is an
+        event.
 
         `find` returns the record of a job, None if it is unknown. With `expired` the job has not
         reported, so it changes only a contribution that is counted already.
@@ -241,7 +242,7 @@ class Contributions:
                 return
 
     def restart(self, group: str) -> None:
-        """Keep only the contributions of children that have not ended, for a new attempt."""
+        """Keeps only the contributions of children that have not ended, for a new attempt."""
         kept = {name: each for name, each in self.of(group).items() if not each.ended}
         if kept:
             self._by_group[group] = kept
@@ -251,7 +252,7 @@ class Contributions:
     def drop_job(
         self, job: str, find: Callable[[str], Record | None], *, now: float
     ) -> Iterator[tuple[str, Record]]:
-        """Remove a dropped job. Its contribution stays in its group if the job had ended, and is
+        """Removes a dropped job. Its contribution stays in its group if the job had ended, and is
         subtracted otherwise. Yields groups like `count_job`."""
         self._by_group.pop(job, None)
         group, name = next(groups_above(job), ("", ""))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .constants import MAX_JOB_ID, MAX_PART
+from .constants import MAX_JOB_ID, MAX_PART, MAX_VERB
 from .errors import InvalidInput
 
 __all__ = [
@@ -50,7 +50,7 @@ _DIGEST = 5  # bytes: 10 characters
 PART: Final = f"[/{CHARACTERS}]{{1,{MAX_PART}}}"
 """The name of a part of a job (docs/protocol.md, Parts), as a regular expression."""
 _PART = re.compile(PART)
-VERB: Final = "[a-z][a-z0-9_-]{0,31}"
+VERB: Final = f"[a-z][a-z0-9_-]{{0,{MAX_VERB - 1}}}"
 """The verb of a request to a job: `cancel`, `pause`, or one of the application's own."""
 _PREFIX = re.compile(rf"(?:{_SEGMENT}/)*[{CHARACTERS}]*")
 
@@ -59,29 +59,29 @@ _TRY = re.compile("([^#]+)#([0-9]{1,9})(?:~[^#]*)?")
 
 
 def is_earlier_try(run: str | None, of: str | None) -> bool:
-    """Whether both runs are tries with the same name, `NAME#NUMBER` or `NAME#NUMBER~…`, and `run`
-    has the lower number."""
+    """Returns whether both runs are tries with the same name, `NAME#NUMBER` or `NAME#NUMBER~…`, and
+    `run` has the lower number."""
     first, second = _TRY.fullmatch(run or ""), _TRY.fullmatch(of or "")
     return bool(first and second and first[1] == second[1] and int(first[2]) < int(second[2]))
 
 
 def is_job_id(text: object) -> bool:
-    """Whether `text` is a job id."""
+    """Returns whether `text` is a job id."""
     return isinstance(text, str) and len(text) <= MAX_JOB_ID and _JOB_ID.fullmatch(text) is not None
 
 
 def is_job_id_prefix(text: str) -> bool:
-    """Whether a job id can begin with `text`."""
+    """Returns whether a job id can begin with `text`."""
     return len(text) <= MAX_JOB_ID and _PREFIX.fullmatch(text) is not None
 
 
 def is_part(text: str) -> bool:
-    """Whether `text` may name a part of a job."""
+    """Returns whether `text` may name a part of a job."""
     return _PART.fullmatch(text) is not None
 
 
 def check_job_id(job: object, *, field: str = "job") -> str:
-    """Return `job` if it is a job id.
+    """Returns `job` if it is a job id.
 
     Raises:
         InvalidInput: `job` is not a job id; the code is `invalid_job`.
@@ -92,7 +92,7 @@ def check_job_id(job: object, *, field: str = "job") -> str:
 
 
 def job_id(text: str) -> str:
-    """Return a job id made of any text: a file's name, a title, an address.
+    """Returns a job id made of any text: a file's name, a title, an address.
 
     A job id is returned as it is. In any other text the characters that an id must not have are
     replaced (accents are dropped, others become `-`), and a short digest of the text is added, so

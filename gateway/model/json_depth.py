@@ -26,6 +26,6 @@ def json_depth(text: bytes) -> int:
 
 
 def nests_too_deep(text: bytes) -> bool:
-    """Whether a JSON text nests deeper than `data` may."""
+    """Returns whether a JSON text nests deeper than `data` may."""
     brackets = text.count(b"[") + text.count(b"{")
     return brackets > MAX_DATA_DEPTH and json_depth(text) > MAX_DATA_DEPTH

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
-from .constants import DEFAULT_HISTORY, DEFAULT_RETENTION
+from .constants import CLOCK_STEP, DEFAULT_HISTORY, DEFAULT_RETENTION
 
 __all__ = ["DEFAULT_LIMITS", "NEEDS_RESTART", "Limits"]
 
@@ -18,19 +18,19 @@ MIN_SECONDS: Final = 0.001
 MAX_SECONDS: Final = 10 * 365 * 86_400.0  # ten years: longer than any state is kept
 MAX_COUNT: Final = 10**9
 MAX_BYTES: Final = 2**40
-MAX_LEASE_CHECK_INTERVAL: Final = 5.0  # half of MAX_STEP in lua/expire_leases.lua
+MAX_LEASE_CHECK_INTERVAL: Final = CLOCK_STEP / 2
 MAX_COMPARE_INTERVAL: Final = 3_600.0  # a lost event that is shown even later is of no use
 MAX_RATE: Final = 1e6  # per second: more than one process can handle
 
 
 def _positive(default: float, *, maximum: float = MAX_SECONDS) -> float:
-    """A number from `MIN_SECONDS` to `maximum`: neither infinite nor NaN."""
+    """Returns a number from `MIN_SECONDS` to `maximum`: neither infinite nor NaN."""
     value: float = field(default=default, validator=_in_range, metadata={"maximum": maximum})
     return value
 
 
 def _count(default: int, *, maximum: int = MAX_COUNT) -> int:
-    """A whole number from 1 to `maximum`."""
+    """Returns a whole number from 1 to `maximum`."""
     value: int = field(default=default, validator=_in_range, metadata={"maximum": maximum})
     return value
 
@@ -124,9 +124,9 @@ class Limits:
     """Commands that a client may send at once: 1,000 jobs one by one, or a megabyte."""
     requests_per_second: float = _positive(2_000.0, maximum=MAX_RATE)
     """Sustained rate of HTTP requests from one address (IPv6: one /64). Each kilobyte, sent or
-    received, counts as another request. Above the rate requests are answered later. It is a third
-    of what a node can serve, because the workers of a whole cluster may share an address. Trusted
-    proxies are not counted; their clients are."""
+    received, counts as another request. Above the rate requests are answered later. The rate is a
+    third of what a node can serve, because the workers of a whole cluster may share an address.
+    Trusted proxies are not counted; their clients are."""
     request_burst: int = _count(10_000)
     """Requests that one address may send at once: 50 browsers that load the page."""
     max_jobs_per_connection: int = _count(1_000)

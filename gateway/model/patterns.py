@@ -29,7 +29,7 @@ class Patterns:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Patterns:
-        """Parse patterns. Raises `InvalidInput`, which quotes a text that is not a pattern."""
+        """Parses patterns. Raises `InvalidInput`, which quotes a text that is not a pattern."""
         ids: set[str] = set()
         beginnings: dict[str, None] = {}
         for text in texts:
@@ -52,7 +52,8 @@ class Patterns:
         return bool(self.ids or self.beginnings)
 
     def covers(self, prefix: str) -> bool:
-        """Whether every job whose id begins with `prefix` is among these, by one pattern."""
+        """Returns whether every job whose id begins with `prefix` is among these, by one
+        pattern."""
         return prefix.startswith(self.beginnings)
 
     def within(self, prefix: str) -> Patterns:

@@ -8,6 +8,6 @@ __all__ = ["two_digits"]
 
 
 def two_digits(percent: float) -> float:
-    """Round to two decimal places. A value below 100 stays below it, because 100 % means
+    """Rounds to two decimal places. A value below 100 stays below it, because 100 % means
     complete."""
     return round(percent, 2) if percent >= 100 else min(round(percent, 2), ALMOST_100)

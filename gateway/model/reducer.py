@@ -1,4 +1,7 @@
-"""The reducer: computes the next state from a state and an update. All transitions are here.
+"""The reducer: computes the next state from a state and an update, or after its lease has expired.
+
+The transitions that a child causes in its group are in `groups`. `lua/publish.lua` and
+`lua/expire_leases.lua` have the same rules for Redis; the vectors and a property test compare both.
 
 `reduce` is pure: the time and a new epoch are arguments. These are its rules, in order; the first
 rule that applies decides.
@@ -58,8 +61,8 @@ rule that applies decides.
 
 A new attempt clears all fields except `created_at`, `lease`, `weight` and the expected weight of a
 group's children. `expire_lease` is the other transition: the lease has expired. It changes only
-`health` and `eta`. It does not apply to a job that is queued (it has no worker yet) or final (it
-has no worker any more), nor to a group.
+`health` and `eta`. It does not apply to a queued job (no worker yet), to a final one (no worker any
+more), or to a group.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ from .children import Children, Contribution, Sums, total_of
 from .eta import RateEstimator
 from .groups import fields_from_children, with_eta
 from .ids import is_earlier_try
-from .leases import has_lease
+from .lease_times import has_lease
 from .percent import two_digits
 from .requests import CANCEL, Request
 from .state import Position, Record, RequestUpdate, State, Update
@@ -117,8 +120,8 @@ _REPORTS_NOTHING = frozenset(
 
 
 def may_begin(update: Update) -> bool:
-    """Whether `update` may create an unknown job. A request may not. A renewal without any report
-    (`{}`) may not either, so that its worker is told that the job's state was lost."""
+    """Returns whether `update` may create an unknown job. A request may not. A renewal without any
+    report (`{}`) may not either, so that its worker is told that the job's state was lost."""
     if isinstance(update, RequestUpdate):
         return False
     return update.start or any(
@@ -136,7 +139,7 @@ def reduce(
     epoch: int,
     children: Collection[Contribution] = (),
 ) -> Result:
-    """Apply `update` to `record` at `now` (Unix seconds).
+    """Applies `update` to `record` at `now` (Unix seconds).
 
     Args:
         record: The job's record; None if the job is unknown. Then `update` must be one for which
@@ -183,7 +186,7 @@ def reduce(
 
 
 def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
-    """Store a request in the state, if the job accepts it."""
+    """Stores a request in the state, if the job accepts it."""
     state, request = record.state, update.request
     reason: Reason | None = None
     if update.attempt not in (UNSET, state.attempt):
@@ -208,8 +211,8 @@ def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
 
 
 def _has_request(record: Record, id_: str) -> bool:
-    """Whether a request with this id must not be stored: the attempt has had it, or it has a
-    cancel that was not refused."""
+    """Returns whether a request with this id must not be stored: the attempt has had it, or it has
+    a cancel that was not refused."""
     request = record.state.request
     if request is None:
         return False

@@ -8,10 +8,11 @@ A job lists the verbs that it accepts (`State.accepts`); pages draw a button for
 belongs to an attempt: the next attempt begins without one, and a job that has ended accepts none.
 
 A request to a group is also a request to the jobs below it. The gateway sends it to the running
-ones one by one (`http/control.py`). It stays in force until it is refused or replaced, or the group
-ends. Until then a job below the group that was running, and has not received it, receives it with
-its next update, because the node that sent the requests may have been killed. A `cancel` or `pause`
-is also sent to jobs that begin later; any other verb is for the jobs that were running at the time.
+ones one by one (`http/control.py`). The request stays in force until it is refused or replaced, or
+the group ends. Until then a job below the group that was running, and has not received it, receives
+it with its next update, because the node that sent the requests may have been killed. A `cancel` or
+`pause` is also sent to jobs that begin later; any other verb is for the jobs that were running at
+the time.
 """
 
 from __future__ import annotations

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
-__all__ = ["FINAL", "HINTS", "RANK", "STATUSES", "FinalStatus", "Health", "Reason", "Status"]
+__all__ = [
+    "FINAL",
+    "HEALTHS",
+    "HINTS",
+    "RANK",
+    "STATUSES",
+    "FinalStatus",
+    "Health",
+    "Reason",
+    "Status",
+]
 
 FinalStatus = Literal["succeeded", "failed", "cancelled"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -36,6 +46,7 @@ HINTS: Final[Mapping[Reason, str]] = {
 """The text of the response, for reasons to which a worker must react."""
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+HEALTHS: Final[tuple[Health, ...]] = get_args(Health)
 FINAL: Final[frozenset[Status]] = frozenset(get_args(FinalStatus))
 """The statuses that only a new attempt can change."""
 RANK: Final[dict[Status, int]] = {

@@ -12,5 +12,5 @@ _TRACEPARENT = re.compile(TRACEPARENT)
 
 
 def is_traceparent(text: object) -> bool:
-    """Whether `text` names a span."""
+    """Returns whether `text` names a span."""
     return isinstance(text, str) and _TRACEPARENT.fullmatch(text) is not None

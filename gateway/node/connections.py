@@ -41,22 +41,22 @@ class Connections:
         return f"<{len(self)} clients{', draining' if self.draining.is_set() else ''}>"
 
     def add(self, outbox: Outbox) -> None:
-        """Add the outbox of a new connection."""
+        """Adds the outbox of a new connection."""
         self._outboxes[outbox] = None
 
     def remove(self, outbox: Outbox) -> None:
-        """Remove the outbox of a closed connection."""
+        """Removes the outbox of a closed connection."""
         del self._outboxes[outbox]
         if self.draining.is_set() and not self._outboxes:
             self._all_closed.set()
 
     def announce(self, message: Message) -> None:
-        """Send a message to all clients."""
+        """Sends a message to all clients."""
         for outbox in self._outboxes:
             outbox.announce(message)
 
     async def drain(self, *, other_nodes: bool, limits: Limits) -> None:
-        """Close all connections within `limits.shutdown_timeout`.
+        """Closes all connections within `limits.shutdown_timeout`.
 
         If `other_nodes` serve the same jobs, clients are asked to reconnect and are served until
         they have. Otherwise, and if they stay, their connections are closed. Returns when all are
@@ -74,7 +74,7 @@ class Connections:
             await self._all_closed.wait()
 
     async def _announce_and_wait(self, limits: Limits) -> None:
-        """Ask clients to reconnect at random times within a window, whose length depends on their
+        """Asks clients to reconnect at random times within a window, whose length depends on their
         number. Then close the remaining connections. Their clients then wait for a random time, at
         most as long as the window."""
         drain = limits.shutdown_timeout
@@ -86,7 +86,7 @@ class Connections:
             outbox.end(close_codes.GOING_AWAY)
 
     async def _close_in_batches(self, limits: Limits) -> None:
-        """Close connections in batches: no other node has the jobs that the clients watch."""
+        """Closes connections in batches: no other node has the jobs that the clients watch."""
         draining = list(self._outboxes)
         self._announce_goaway(limits.reconnect_window)
         batch = max(MIN_BATCH, -(-len(draining) // MAX_BATCHES))

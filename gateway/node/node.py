@@ -143,7 +143,7 @@ class Node:
         return NodeStatistics(len(self.connections), self.hub.statistics(), self.sets.statistics())
 
     def announce_shutdown(self) -> None:
-        """Make the node not ready, because it will drain soon; it still serves."""
+        """Makes the node not ready, because it will drain soon; it still serves."""
         self._shutting_down = True
 
     async def run(
@@ -152,7 +152,7 @@ class Node:
         wait_for_broker: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Follow the broker until cancelled. It counts as started when it can miss no event.
+        """Follows the broker until cancelled. It counts as started when it can miss no event.
 
         Args:
             wait_for_broker: If the broker cannot be reached, count as started, be not ready, and
@@ -199,7 +199,7 @@ class Node:
     async def _open_feed(
         self, stack: AsyncExitStack, task_status: trio.TaskStatus[None], *, wait: bool
     ) -> trio.abc.ReceiveChannel[Sequence[Event]]:
-        """Enter the broker's feed. While `run` waits for the broker, it counts as started."""
+        """Enters the broker's feed. While `run` waits for the broker, it counts as started."""
         while True:
             try:
                 feed = self.broker.feed(observed=self.hub.observed_events)
@@ -227,7 +227,7 @@ class Node:
         transport: str = "websocket",
         address: str = "",
     ) -> CloseCode:
-        """Serve one client until its connection ends; returns the close code.
+        """Serves one client until its connection ends; returns the close code.
 
         Args:
             positions: The jobs to which it is subscribed from the start, and its position in
@@ -291,7 +291,7 @@ class Node:
                 log.info("connection closed", extra=extra)
 
     async def refuse(self, sink: Sink, close_code: CloseCode) -> CloseCode:
-        """Close a connection that is not served, with the reason. Returns `close_code`."""
+        """Closes a connection that is not served, with the reason. Returns `close_code`."""
         self.counters.connections_refused[close_code.code] += 1
         extra = {"code": close_code.code, "reason": close_code.reason}
         log.info("connection refused", extra=extra)
@@ -299,7 +299,7 @@ class Node:
         return close_code
 
     async def drain(self) -> None:
-        """Close all connections, as `Connections.drain` does; new ones are refused from now on."""
+        """Closes all connections, as `Connections.drain` does; new ones are refused from now on."""
         await self.connections.drain(other_nodes=self.broker.shared, limits=self.limits)
 
     def _refusal(self) -> CloseCode | None:
@@ -330,7 +330,7 @@ class Node:
         )
 
     def _trace(self, deliveries: Sequence[Delivery], *, began: int) -> None:
-        """Record spans of deliveries that have just been written."""
+        """Records spans of deliveries that have just been written."""
         ended = time.time_ns()
         from .tracing import export_spans  # slow to import, so only when it is needed
 
@@ -345,7 +345,7 @@ class Node:
         )
 
     async def _announce_staleness(self) -> None:
-        """Send clients a message, and log it, when the node's data become stale, and when they no
+        """Sends clients a message, and logs it, when the node's data become stale, and when they no
         longer are."""
         while True:
             await trio.sleep(STALENESS_INTERVAL)

@@ -39,8 +39,8 @@ class Probe:
         self._hub = hub
         self._broker = broker
         self._limits = limits
-        self._sent = 0
-        self._received = 0
+        self._last_sent = 0
+        self._last_received = 0
         self._send_now = trio.Event()
         self._sent_at = inf
         """The time when the oldest pending probe was sent, on Trio's clock."""
@@ -61,14 +61,14 @@ class Probe:
         return self.pending_for > self._limits.probe_timeout
 
     def reset_after_outage(self) -> None:
-        """Measure pending probes from now on, and send one now, because the feed was
+        """Measures pending probes from now on, and sends one now, because the feed was
         interrupted."""
         if self._sent_at < inf:
             self._sent_at = trio.current_time()
         self._send_now.set()
 
     async def run(self) -> None:
-        """Send a probe every `limits.probe_interval` seconds, and after each call of
+        """Sends a probe every `limits.probe_interval` seconds, and after each call of
         `reset_after_outage`. Never returns.
 
         After a probe that could not be sent, the next follows soon.
@@ -77,9 +77,9 @@ class Probe:
         while True:
             self._send_now = trio.Event()
             pause = self._limits.probe_interval
-            self._sent += 1
+            self._last_sent += 1
             self._sent_at = min(self._sent_at, trio.current_time())
-            update = Update(status="queued", data=Raw(b"%d" % self._sent))
+            update = Update(status="queued", data=Raw(b"%d" % self._last_sent))
             try:
                 with trio.move_on_after(self._limits.probe_timeout):
                     await self._broker.publish(self.job, update)
@@ -95,7 +95,7 @@ class Probe:
         latest = subscription.topic.latest
         if latest is None or not isinstance(latest.state.data, Raw):
             return
-        self._received = int(bytes(latest.state.data))
-        if self._received == self._sent and self._sent_at < inf:
+        self._last_received = int(bytes(latest.state.data))
+        if self._last_received == self._last_sent and self._sent_at < inf:
             self.round_trip = trio.current_time() - self._sent_at
             self._sent_at = inf

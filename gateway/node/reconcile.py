@@ -5,7 +5,7 @@
     check    compares topics with the broker from time to time, and after each loss
     expire   applies expired leases, and drops topics without subscribers
 
-While the broker is unavailable they keep trying, and an unavailable part of it does not delay the
+While the broker is unavailable they keep trying, and an unavailable shard does not delay the
 others for long.
 """
 
@@ -60,11 +60,11 @@ class Reconciler:
         self._compare_all = trio.Event()
 
     def compare_all_soon(self) -> None:
-        """Compare all topics with the broker soon, because the feed may have lost events."""
+        """Compares all topics with the broker soon, because the feed may have lost events."""
         self._compare_all.set()
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Runs until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load)
             for _ in range(CONCURRENT_REFILLS):
@@ -76,10 +76,10 @@ class Reconciler:
         while True:
             requested = await self._repairs.next_loads(LOAD_BATCH)
             async with trio.open_nursery() as nursery:
-                for part in self._broker.partition(list(requested)):
-                    nursery.start_soon(self._load_part, {job: requested[job] for job in part})
+                for jobs in self._broker.partition(list(requested)):
+                    nursery.start_soon(self._load_partition, {job: requested[job] for job in jobs})
 
-    async def _load_part(self, requested: dict[str, Position]) -> None:
+    async def _load_partition(self, requested: dict[str, Position]) -> None:
         try:
             events = await self._broker.read(list(requested))
             self._repairs.apply_loads(requested, events)
@@ -101,7 +101,7 @@ class Reconciler:
                 self._repairs.apply_history(topic, events)
 
     async def _check(self) -> None:
-        """Compare the topics with the broker at random intervals, and soon after a loss."""
+        """Compares the topics with the broker at random intervals, and soon after a loss."""
         while True:
             pause = self._limits().compare_interval * self._random.uniform(0.8, 1.2)
             with trio.move_on_after(pause):
@@ -111,8 +111,8 @@ class Reconciler:
             for start in range(0, len(jobs), LOAD_BATCH):
                 topics = self._repairs.positions(jobs[start : start + LOAD_BATCH])
                 async with trio.open_nursery() as nursery:
-                    for part in self._broker.partition(list(topics)):
-                        positions = {job: topics[job] for job in part}
+                    for partition in self._broker.partition(list(topics)):
+                        positions = {job: topics[job] for job in partition}
                         nursery.start_soon(partial(self._compare, positions, after_loss=after_loss))
 
     async def _compare(self, topics: dict[str, Position], *, after_loss: bool) -> None:

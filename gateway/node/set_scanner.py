@@ -2,7 +2,7 @@
 
 It reads the list when a set is new, when the feed may have lost events, and at random intervals.
 So a set drops the jobs that the broker has dropped, and contains jobs whose events the feed has
-lost. One scan serves all sets that need it. The regular scans use a bounded part of the time.
+lost. One scan serves all sets that need it. The regular scans use a bounded share of the time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger("gateway.node")
 PAGE_SIZE = 1_000
 """Jobs per page of the list, at most."""
 TIME_SHARE = 0.05
-"""The part of the time that the regular scans of all sets may use."""
+"""The share of the time that the regular scans of all sets may use."""
 
 
 class SetScanner:
@@ -48,7 +48,7 @@ class SetScanner:
         self._random = random
 
     async def run(self) -> None:
-        """Scan until cancelled."""
+        """Scans until cancelled."""
         next_time = self._next_regular_scan(took=0.0)
         while True:
             with trio.move_on_at(next_time):
@@ -84,6 +84,6 @@ class SetScanner:
         scan.end()
 
     def _next_regular_scan(self, *, took: float) -> float:
-        """The time of the next scan of all sets, if the last one took `took` seconds."""
+        """Returns the time of the next scan of all sets, if the last one took `took` seconds."""
         pause = self._limits().compare_interval * self._random.uniform(0.8, 1.2)
         return trio.current_time() + max(pause, took / TIME_SHARE)

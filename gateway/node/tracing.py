@@ -23,7 +23,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def export_spans(deliveries: Iterable[Delivery], *, began: int, ended: int) -> None:
-    """Record a span for each delivery whose trace is sampled. Times are Unix nanoseconds."""
+    """Records a span for each delivery whose trace is sampled. Times are Unix nanoseconds."""
     for event, watchers in deliveries:
         parent = _sampled(event.traceparent)
         if parent is None:
@@ -49,8 +49,8 @@ def export_spans(deliveries: Iterable[Delivery], *, began: int, ended: int) -> N
 
 
 def _sampled(traceparent: str | None) -> Context | None:
-    """The context that `traceparent` names; None if its trace is not sampled, or if the text is
-    malformed: updates that were written directly to Redis are not checked."""
+    """Returns the context that `traceparent` names; None if its trace is not sampled, or if the
+    text is malformed: updates that were written directly to Redis are not checked."""
     context = _propagator.extract({"traceparent": traceparent or ""}, Context())
     span = get_current_span(context).get_span_context()
     return context if span.is_valid and span.trace_flags.sampled else None

@@ -56,7 +56,7 @@ class Histogram:
         self.total += value
 
     def observe_all(self, values: list[float]) -> None:
-        """Observe each of `values`. For many values this is faster than `observe`."""
+        """Observes each of `values`. For many values this is faster than `observe`."""
         if len(values) < 8:
             for value in values:
                 self.observe(value)

@@ -101,7 +101,7 @@ FINAL_RANGE = range(4500, 5000)
 
 
 def reconnects_after(code: int) -> bool:
-    """Whether a client reconnects after its connection was closed with `code`."""
+    """Returns whether a client reconnects after its connection was closed with `code`."""
     close_code = _BY_CODE.get(code)
     return close_code.reconnect if close_code else code not in FINAL_RANGE
 

@@ -31,7 +31,7 @@ class Admission:
     refused: CloseCode | None = None
 
     async def serve(self, source: Source, sink: Sink, *, node: Node, address: str) -> None:
-        """Serve the client until its connection ends, or close the connection with the reason."""
+        """Serves the client until its connection ends, or closes the connection with the reason."""
         if self.refused is not None:
             await node.refuse(sink, self.refused)
         else:
@@ -39,7 +39,7 @@ class Admission:
 
 
 async def admit(headers: Mapping[str, str], *, path: str = PATH, node: Node) -> Admission:
-    """Decide whether to serve a client, from the path and the headers (names in lower case) of its
+    """Decides whether to serve a client, from the path and the headers (names in lower case) of its
     request."""
     if path != PATH:
         return Admission(refused=close_codes.NOT_FOUND)

@@ -52,7 +52,7 @@ class ClientSlot:
         """The tokens for requests of its address; None for trusted proxies."""
 
     async def identify_client(self) -> None:
-        """Identify the client, and count it unless it is a proxy. Must be called first.
+        """Identifies the client, and counts it unless it is a proxy. Must be called first.
 
         Raises `trio.BrokenResourceError` if the client must be dropped.
         """
@@ -65,14 +65,14 @@ class ClientSlot:
             self._count_connection()
 
     def release(self) -> None:
-        """Stop counting the client. Idempotent."""
+        """Stops counting the client. Idempotent."""
         address, self._counted_address = self._counted_address, None
         if address is not None:
             self._connection_limiter.disconnect(address)
 
     async def next_head(self, *, begun: bytes = b"") -> bytes:
-        """Read the head of the next request, which starts with `begun`, and wait until the request
-        may start.
+        """Reads the head of the next request, which starts with `begun`, and waits until the
+        request may start.
 
         When it returns, the client is within the limit of connections, or asks for a WebSocket. A
         client whose address has sent too many requests waits here.
@@ -95,7 +95,7 @@ class ClientSlot:
         return head
 
     def request_answered(self, size: int) -> None:
-        """Count a request that was answered. `size`: bytes in both directions, without the
+        """Counts a request that was answered. `size`: bytes in both directions, without the
         request's head. Must be called after each request."""
         if self._request_bucket is not None:
             self._request_bucket.consume(0, size=size)
@@ -105,7 +105,7 @@ class ClientSlot:
             self._request_bucket = None
 
     def _identify_forwarded_client(self, head: bytes) -> None:
-        """Identify the client of a request that a proxy has forwarded."""
+        """Identifies the client of a request that a proxy has forwarded."""
         has_header = self._proxies.form.encode() in head.lower()
         address = self._proxies.client(self._peer, headers_in(head)) if has_header else self._peer
         if address != self.address:

@@ -55,7 +55,7 @@ class ConnectionLimiter:
         return f"<ConnectionLimiter: {self._sockets} sockets, {len(self._by_address)} addresses>"
 
     async def run(self) -> None:
-        """Let requests and handshakes start, until cancelled."""
+        """Lets requests and handshakes start, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.handshakes.run)
             nursery.start_soon(self.requests.run)
@@ -75,7 +75,7 @@ class ConnectionLimiter:
         return bucket
 
     def open_socket(self) -> None:
-        """Count one more socket, until `close_socket`.
+        """Counts one more socket, until `close_socket`.
 
         Raises `trio.BrokenResourceError` if the maximum is reached.
         """
@@ -84,11 +84,11 @@ class ConnectionLimiter:
         self._sockets += 1
 
     def close_socket(self) -> None:
-        """Count one socket less."""
+        """Counts one socket less."""
         self._sockets -= 1
 
     def connect(self, address: str) -> bool:
-        """Count one more connection from `address`, until `disconnect`; returns whether it is
+        """Counts one more connection from `address`, until `disconnect`; returns whether it is
         within the limit.
 
         If it is not, the client must be sent the reason. Raises `trio.BrokenResourceError` if
@@ -102,7 +102,7 @@ class ConnectionLimiter:
         return self._by_address[key] <= max_connections
 
     def disconnect(self, address: str) -> None:
-        """Count one connection from `address` less."""
+        """Counts one connection from `address` less."""
         key = network_of(address)
         self._by_address[key] -= 1
         if not self._by_address[key]:

@@ -43,7 +43,7 @@ BATCH_PATH = b"/api/jobs"
 async def read_request(
     stream: ClientStream, head: bytes, *, limits: Limits, client: str
 ) -> Exchange:
-    """Read the request that begins with `head`. Bytes after the request stay in the stream.
+    """Reads the request that begins with `head`. Bytes after the request stay in the stream.
 
     Raises:
         BadRequest: It is malformed, or its body is too large or too slow.
@@ -124,7 +124,7 @@ class Exchange:
             name == b"connection" and b"close" in text.lower() for name, text in self.headers
         )
         """Whether the client wants to keep the connection (RFC 9112 §9.3; never with HTTP/1.0)."""
-        self.closing = False
+        self.close_after_response = False
         """Whether to close the connection afterwards, even if the client wants to keep it."""
         self.sent = 0
         """Bytes of the response so far."""
@@ -153,7 +153,8 @@ class Exchange:
         return self._answered.is_set()
 
     def scope(self) -> Scope:
-        """The request as an ASGI scope. Raises `BadRequest` if its target is not in origin form."""
+        """Returns the request as an ASGI scope. Raises `BadRequest` if its target is not in origin
+        form."""
         target = self.target.decode("latin-1")
         if not target.startswith("/"):
             parts = urlsplit(target)  # RFC 9112 §3.2.2: servers must accept the absolute form
@@ -200,13 +201,13 @@ class Exchange:
             await self._send_body(message.get("body", b""), more=message.get("more_body", False))
 
     async def answer_ok(self, head: bytes, body: bytes) -> None:
-        """Send a complete 200 response. `head` is its constant part: from the status line to the
+        """Sends a complete 200 response. `head` is its constant part: from the status line to the
         last line that depends neither on the request nor on `body`.
 
         This bypasses h11, which would take a fifth of the time of a whole publish to write constant
         bytes. Raises `OSError` if the client has disconnected.
         """
-        keep = self.keep_alive and not self.closing
+        keep = self.keep_alive and not self.close_after_response
         await self._write(
             b"%bdate: %b\r\ncontent-length: %d\r\n%b\r\n%b"
             % (head, _date(int(time.time())), len(body), b"" if keep else _CLOSE, body)
@@ -236,7 +237,7 @@ class Exchange:
 
     def _send_head(self) -> bytes:
         headers = [*self._head, (b"date", _date(int(time.time())))]
-        if self.closing:
+        if self.close_after_response:
             headers.append((b"connection", b"close"))
         return self._connection.send(h11.Response(status_code=self._status, headers=headers)) or b""
 

@@ -37,7 +37,7 @@ class Upgrade:
 
 
 def parse_upgrade(head: bytes) -> Upgrade:
-    """Parse a request for a WebSocket. Raises `BadRequest` if it cannot be accepted."""
+    """Parses a request for a WebSocket. Raises `BadRequest` if it cannot be accepted."""
     match = _HEAD.fullmatch(head)
     headers = headers_in(head)
     if match is None or not _is_handshake(headers):

@@ -49,7 +49,7 @@ class HTTPServer:
         return f"<HTTPServer of {len(self._connections)} connections>"
 
     async def serve(self, slot: ClientSlot, head: bytes) -> bytes | None:
-        """Serve the requests on one connection; `head` is the head of the first one.
+        """Serves the requests on one connection; `head` is the head of the first one.
 
         Returns None when the stream is closed. If a request asks for a WebSocket, returns its
         head; the caller then serves the stream.
@@ -76,7 +76,7 @@ class HTTPServer:
                 self._all_closed.set()
 
     async def drain(self) -> None:
-        """Close idle connections now, and the others after their current request. Returns when all
+        """Closes idle connections now, and the others after their current request. Returns when all
         are closed."""
         self._draining = True
         if self._connections:
@@ -86,14 +86,14 @@ class HTTPServer:
             await self._all_closed.wait()
 
     def abort(self) -> None:
-        """Drop all open connections."""
+        """Drops all open connections."""
         for stream in self._connections:
             stream.abort()
 
     async def _answer(self, slot: ClientSlot, head: bytes) -> bool:
-        """Answer a request. Returns whether another request may follow on its connection."""
+        """Answers a request. Returns whether another request may follow on its connection."""
         exchange = await read_request(slot.stream, head, limits=self._limits, client=slot.address)
-        exchange.closing = self._draining
+        exchange.close_after_response = self._draining
         try:
             if self._direct is None or not await self._direct(exchange):
                 await self._app(exchange.scope(), exchange.receive, exchange.send)

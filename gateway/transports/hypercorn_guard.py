@@ -30,7 +30,7 @@ _SERVER = "hypercorn.trio.tcp_server"
 
 
 def guard_hypercorn() -> None:
-    """Install the guard, if hypercorn is the server here. Idempotent.
+    """Installs the guard, if hypercorn is the server here. Idempotent.
 
     Raises:
         InvalidSettings: This version was not tested with the guard.

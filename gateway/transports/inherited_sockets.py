@@ -1,7 +1,7 @@
 """Returns listening sockets that the parent process has opened.
 
 systemd can bind low ports, and it keeps the address while the gateway restarts: connections that
-arrive meanwhile wait in the backlog and are not refused. It passes descriptors from 3 on
+arrive meanwhile wait in the backlog and are not refused. systemd passes descriptors from 3 on
 (sd_listen_fds(3)). `fd://7,8` names those of another parent, such as the gateway's supervisor.
 """
 
@@ -29,12 +29,12 @@ _TCP = (socket.AF_INET, socket.AF_INET6)
 
 
 def is_inherited(bind: str) -> bool:
-    """Whether `bind` stands for inherited sockets instead of an address."""
+    """Returns whether `bind` stands for inherited sockets instead of an address."""
     return bind == SYSTEMD or bind.startswith(FD_PREFIX)
 
 
 def bind_of_inherited(listeners: Iterable[socket.socket]) -> str:
-    """The `bind` of a child process that inherits these sockets."""
+    """Returns the `bind` of a child process that inherits these sockets."""
     return FD_PREFIX + ",".join(str(listener.fileno()) for listener in listeners)
 
 

@@ -48,7 +48,7 @@ async def serve_listeners(
     proxies: Proxies,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept clients until cancelled, then drain `node`. Closes the listeners.
+    """Accepts clients until cancelled, then drains `node`. Closes the listeners.
 
     Each group of sockets has an HTTP server of its own for requests that are not WebSockets.
     `proxies` are trusted to name the address of a client.
@@ -84,7 +84,7 @@ async def serve_listeners(
 
 
 async def _shielded_nursery(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """Hold a nursery that ends only when its own `cancel_scope` is cancelled."""
+    """Holds a nursery that ends only when its own `cancel_scope` is cancelled."""
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.shield = True
         task_status.started(nursery)
@@ -122,7 +122,7 @@ async def _accept(
 
 
 async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerContext) -> None:
-    """Serve one client; an error ends only this client's connection."""
+    """Serves one client; an error ends only this client's connection."""
     bind_contextvars(connection=f"{context.node.name}-{next(_numbers):x}", client=peer)
     try:
         sock.setblocking(False)
@@ -151,7 +151,7 @@ async def _serve_guarded(sock: socket.socket, peer: str, context: _ListenerConte
 
 
 async def _serve_client(slot: ClientSlot, context: _ListenerContext) -> None:
-    """Serve one client. Raises `trio.BrokenResourceError` if it has disconnected or must be
+    """Serves one client. Raises `trio.BrokenResourceError` if it has disconnected or must be
     dropped."""
     try:
         await slot.identify_client()
@@ -164,7 +164,7 @@ async def _serve_client(slot: ClientSlot, context: _ListenerContext) -> None:
 
 
 async def _websocket_client(slot: ClientSlot, context: _ListenerContext) -> WebSocketClient | None:
-    """Serve HTTP requests until one asks for a WebSocket, and accept it; None if none does.
+    """Serves HTTP requests until one asks for a WebSocket, and accepts it; None if none does.
 
     Only this function holds the requests, so that a WebSocket connection does not keep them.
     """

@@ -52,7 +52,7 @@ class Proxies:
     """The form in which they send it: `x-forwarded-for`, `forwarded` or `proxy-protocol`."""
 
     def trust(self, address: str) -> bool:
-        """Whether this is the address of a trusted proxy."""
+        """Returns whether this is the address of a trusted proxy."""
         parsed = parse_ip(address)
         return any(parsed in network for network in self.trusted)
 
@@ -111,7 +111,7 @@ def canonical_address(text: str) -> str:
 
 
 async def read_proxy_header(stream: ClientStream, limits: Limits) -> str | None:
-    """Read a PROXY protocol header (version 1 or 2), which must come first. Returns the client's
+    """Reads a PROXY protocol header (version 1 or 2), which must come first. Returns the client's
     address; None if the header has none (the proxy connects for itself).
 
     Raises `trio.BrokenResourceError` if no header arrives in time.

@@ -1,8 +1,8 @@
 """Limits how much a client may send, and how fast.
 
 Each WebSocket frame costs tokens, also pings and empty fragments, and so does each HTTP request.
-The gateway does not refuse a client that has used up its tokens. It reads later, so TCP slows the
-client down, and its further messages wait on its own machine.
+The gateway does not refuse a client that has used up its tokens. The gateway reads later, so TCP
+slows the client down, and its further messages wait on its own machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TokenBucket:
         self._updated_at = trio.current_time()
 
     def consume(self, frames: int, *, size: int) -> None:
-        """Take the tokens for `frames` frames or requests with `size` bytes in total."""
+        """Takes the tokens for `frames` frames or requests with `size` bytes in total."""
         now = trio.current_time()
         self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
         self._tokens -= frames + size / BYTES_PER_COMMAND
@@ -41,7 +41,7 @@ class TokenBucket:
         )
 
     async def wait(self) -> None:
-        """Wait until there are tokens; returns at once, without a checkpoint, if there are some
+        """Waits until there are tokens; returns at once, without a checkpoint, if there are some
         now."""
         if self._tokens < 0:
             await trio.sleep_until(self._updated_at - self._tokens / self._rate)

@@ -32,7 +32,7 @@ class BadRequest(Exception):
 
 
 async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"") -> bytes:
-    """Read a complete request head, which starts with `begun`. Bytes after the head are put back
+    """Reads a complete request head, which starts with `begun`. Bytes after the head are put back
     into the stream.
 
     Raises:
@@ -64,7 +64,7 @@ async def read_head(stream: ClientStream, limits: Limits, *, begun: bytes = b"")
 def _head_length(head: bytes, limits: Limits) -> int | None:
     """Returns the length of the request head at the beginning of `head`; None if it is incomplete.
 
-    Raises `BadRequest` as soon as the bytes cannot become a head.
+    Raises `BadRequest` as soon as the received bytes cannot be the start of a valid request head.
     """
     if head and not head[:1].isalpha():
         # TLS on a plain port, or garbage: no HTTP method begins like this, so there is no need
@@ -80,7 +80,7 @@ def _head_length(head: bytes, limits: Limits) -> int | None:
 
 
 async def refuse(stream: ClientStream, error: BadRequest) -> None:
-    """Send a response that says what is wrong (RFC 9457), and close the connection."""
+    """Sends a response that says what is wrong (RFC 9457), and closes the connection."""
     status = error.status
     body = msgspec.json.encode(
         {
@@ -104,7 +104,7 @@ async def refuse(stream: ClientStream, error: BadRequest) -> None:
 
 
 def is_upgrade(head: bytes) -> bool:
-    """Whether the head asks for a WebSocket."""
+    """Returns whether the head asks for a WebSocket."""
     return _UPGRADE.search(head) is not None
 
 

@@ -66,8 +66,8 @@ async def serve_events(
     address: str,
     max_hz: float | None = None,
 ) -> None:
-    """Stream the jobs in `positions`, and the `sets` with the jobs in their views, until the client
-    disconnects or the node drains. Progress is sent at most `max_hz` times a second."""
+    """Streams the jobs in `positions`, and the `sets` with the jobs in their views, until the
+    client disconnects or the node drains. Progress is sent at most `max_hz` times a second."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     sink = _Sink(send, positions, limits=node.limits)
     source = _Source(receive)

@@ -26,7 +26,7 @@ class StartLimiter:
         return f"<StartLimiter of {self._size}, {len(self._waiting)} waiting>"
 
     async def run(self) -> None:
-        """Start a new count in each pass, until cancelled. While this does not run, only `size`
+        """Starts a new count in each pass, until cancelled. While this does not run, only `size`
         tasks can start."""
         while True:
             if self._started:
@@ -38,7 +38,7 @@ class StartLimiter:
             self._started = len(self._waiting.unpark(count=self._size))
 
     async def wait_to_start(self) -> None:
-        """Wait until this task may start. It is a checkpoint only if the task must wait.
+        """Waits until this task may start. It is a checkpoint only if the task must wait.
 
         Cancellation: the task no longer waits.
         """

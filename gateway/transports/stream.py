@@ -75,11 +75,11 @@ class ClientStream(HalfCloseableStream):
         return f"<ClientStream fd {self.socket.fileno()}>"
 
     def unread(self, data: bytes) -> None:
-        """Put back bytes that were read: the next `receive_some` returns them first."""
+        """Puts back bytes that were read: the next `receive_some` returns them first."""
         self._unread = data + self._unread
 
     def take_unread(self) -> bytes:
-        """Remove and return the bytes that were put back."""
+        """Removes and returns the bytes that were put back."""
         data, self._unread = self._unread, b""
         return data
 
@@ -119,11 +119,12 @@ class ClientStream(HalfCloseableStream):
             self._receiving = False
 
     def send_with_next(self, data: bytes) -> None:
-        """Send these bytes together with the next ones, or when a task begins to wait for input."""
+        """Sends these bytes together with the next ones, or when a task begins to wait for
+        input."""
         self._delayed += data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything. It is a checkpoint only if it waits; its callers have just had one.
+        """Sends everything. It is a checkpoint only if it waits; its callers have just had one.
 
         Raises `trio.BrokenResourceError` if the connection is closed or broken, or still full
         after `limits.write_timeout`; the timeout also aborts it. If cancelled while it waits, it
@@ -141,7 +142,7 @@ class ClientStream(HalfCloseableStream):
                 await self.send_rest(rest)
 
     def send_now(self, data: bytes | bytearray | memoryview) -> memoryview | None:
-        """Send as much as the socket accepts at once; returns None if that was everything.
+        """Sends as much as the socket accepts at once; returns None if that was everything.
 
         Otherwise returns the rest, which a task must pass to `send_rest` next. The rest is all of
         the data during another write, and if the client has disconnected; `send_rest` then raises
@@ -167,12 +168,12 @@ class ClientStream(HalfCloseableStream):
         return self._unfinished
 
     def is_unfinished(self, rest: memoryview) -> bool:
-        """Whether `send_now` has returned this `rest` after it had begun the write. Then a part may
-        be on the wire, so the rest must be sent before all other data."""
+        """Returns whether `send_now` has returned this `rest` after it had begun the write. Then a
+        part may be on the wire, so the rest must be sent before all other data."""
         return rest is self._unfinished
 
     async def send_rest(self, rest: memoryview) -> None:
-        """Send the rest that `send_now` returned. Raises and breaks the stream like `send_all`."""
+        """Sends the rest that `send_now` returned. Raises and breaks the stream like `send_all`."""
         if rest is not self._unfinished:
             await self._begin_write()
         self._unfinished = None
@@ -189,13 +190,13 @@ class ClientStream(HalfCloseableStream):
             self._end_write()
 
     async def send_eof(self) -> None:
-        """Shut the sending direction down."""
+        """Shuts the sending direction down."""
         await trio.lowlevel.checkpoint()
         with suppress(OSError):
             self._open_socket().shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
-        """Close so that all sent data arrives, within `limits.close_timeout`.
+        """Closes so that all sent data arrives, within `limits.close_timeout`.
 
         If a socket is closed with unread input in it, the kernel sends a reset, which destroys
         data that the client has not read yet, such as the close frame with the reason (RFC 9112
@@ -222,7 +223,7 @@ class ClientStream(HalfCloseableStream):
             self._close()
 
     async def wait_to_disconnect(self) -> None:
-        """Wait until this client may be disconnected. All tasks of the client wait for the same
+        """Waits until this client may be disconnected. All tasks of the client wait for the same
         event. A client holds the semaphore for one pass of the scheduler, not until the connection
         is closed: otherwise ten slow clients would delay all others.
         """
@@ -239,7 +240,7 @@ class ClientStream(HalfCloseableStream):
             self._disconnect_allowed.set()
 
     def abort(self) -> None:
-        """Close with a reset: all buffered data is dropped. Idempotent."""
+        """Closes with a reset: all buffered data is dropped. Idempotent."""
         if not self.closed.is_set():
             with suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
@@ -255,7 +256,7 @@ class ClientStream(HalfCloseableStream):
             self.socket.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
 
     async def _begin_write(self) -> None:
-        """Acquire the write lock. If it is free this is no checkpoint, so that no other task runs
+        """Acquires the write lock. If it is free this is no checkpoint, so that no other task runs
         before `_is_writing` is set."""
         try:
             self._write_lock.acquire_nowait()
@@ -281,7 +282,7 @@ class ClientStream(HalfCloseableStream):
             return 0
 
     async def _send(self, rest: memoryview) -> None:
-        """Send everything, holding the lock."""
+        """Sends everything, holding the lock."""
         complete = False
         try:
             if self._is_disconnecting:

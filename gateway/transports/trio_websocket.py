@@ -24,7 +24,7 @@ _numbers = count(1)
 async def serve_trio_websocket(
     ws: WebSocketConnection, node: Node, *, headers: Iterable[tuple[bytes, bytes]], host: str
 ) -> None:
-    """Serve progress to a client whose WebSocket connection the calling program has accepted.
+    """Serves progress to a client whose WebSocket connection the calling program has accepted.
 
     It behaves like a connection to `/ws` of the gateway's own port, at any path of the program:
     the client's origin and token are checked, and the connection is closed when the node drains.

@@ -52,7 +52,7 @@ async def accept_websocket(
     address: str,
     refused: CloseCode | None = None,
 ) -> WebSocketClient:
-    """Accept a client at `address` whose upgrade request is `head`. If it is `refused`, its
+    """Accepts a client at `address` whose upgrade request is `head`. If it is `refused`, its
     connection is then closed with that code.
 
     The result has no reference to the request, so that its memory is freed. Raises `BadRequest` if
@@ -90,7 +90,7 @@ class WebSocketClient:
         self._address = address
 
     async def serve(self) -> None:
-        """Serve the client until its connection ends. Closes the stream."""
+        """Serves the client until its connection ends. Closes the stream."""
         source = _Source(self._stream, limits=self._node.limits, counters=self._node.counters)
         sink = _Sink(
             self._stream, source, joins_messages=self._joins_messages, limits=self._node.limits
@@ -161,7 +161,7 @@ class _Source:
                 self._drained.set()
 
     async def drain(self) -> None:
-        """Wait until the client has answered the close frame that was sent, or has disconnected.
+        """Waits until the client has answered the close frame that was sent, or has disconnected.
         The task that reads drops all other input."""
         if self._receiving:
             self._drained = trio.Event()
@@ -171,7 +171,7 @@ class _Source:
                 await self.receive()
 
     def release(self) -> None:
-        """Separate wsproto's parser from its generator: they refer to each other, so that only the
+        """Separates wsproto's parser from its generator: they refer to each other, so that only the
         garbage collector would free them.
 
         The generator is not closed for that: from CPython 3.12 on, a generator that was closed
@@ -180,7 +180,7 @@ class _Source:
         del self._parser._parse_more
 
     async def send_close(self, payload: bytes) -> None:
-        """Send a close frame, unless one was sent. Raises `TransportClosed`."""
+        """Sends a close frame, unless one was sent. Raises `TransportClosed`."""
         if not self.close_sent:
             self.close_sent = True
             await self._send(pack("!BB", _CLOSE, len(payload)) + payload)
@@ -311,7 +311,7 @@ class _Sink:
             await self._source.drain()
 
     def abort(self) -> None:
-        """Drop the client. After a close frame there is no reset, so that the client can read
+        """Drops the client. After a close frame there is no reset, so that the client can read
         it."""
         if not self._source.close_sent:
             self._stream.abort()

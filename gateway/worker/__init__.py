@@ -1,7 +1,6 @@
-"""The API for workers that report progress. It imports no module of the server.
-
-It needs only the standard library, and works in synchronous code, threads, asyncio, Trio and forked
-children.
+"""The API for workers that report progress. It imports no module that only servers
+need: only `model` and, to report to a Redis, `keys`, `url`, `servers` and `scripts` of
+`brokers/redis`. It works in synchronous code, threads, asyncio, Trio and forked children.
 """
 
 from __future__ import annotations

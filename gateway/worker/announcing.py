@@ -1,9 +1,9 @@
-"""`announce`: sends an update of a job by a program that is not its worker.
+"""`announce`, the public function that sends an update of a job from a program that is not its
+worker. (`announcement_queue` keeps such updates until they are sent.)
 
 A program that distributes work uses it for jobs that have no worker: they are queued, or they were
 withdrawn. The same sender that sends the reports of workers sends the update. The module reads the
-environment
-(`PROGRESS_GATEWAY_URL`, `PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`).
+environment (`PROGRESS_GATEWAY_URL`, `PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Literal, get_args
 
 from . import checks
-from .announcements import Announcement
+from .announcement_queue import Announcement
 from .checks import KEEP, Keep
 from .final_state import error_text
 from .limits import ANNOUNCEMENT_LIFETIME

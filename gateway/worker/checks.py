@@ -49,7 +49,7 @@ KEEP: Final = Keep.KEEP
 
 
 def job_id(name: str, value: object) -> str:
-    """`value` if it is a job id."""
+    """Returns `value` if it is a job id."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a job id (str), not {type(value).__name__}")
     if not is_job_id(value):
@@ -58,7 +58,7 @@ def job_id(name: str, value: object) -> str:
 
 
 def run(name: str, value: object) -> str:
-    """`value` if it is the id of a run."""
+    """Returns `value` if it is the id of a run."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not 1 <= len(value) <= MAX_RUN or not value.isprintable() or not value.isascii():
@@ -67,7 +67,7 @@ def run(name: str, value: object) -> str:
 
 
 def part(name: str, value: object) -> str:
-    """`value` if it is the name of a part."""
+    """Returns `value` if it is the name of a part."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     if not is_part(value):
@@ -79,7 +79,7 @@ def part(name: str, value: object) -> str:
 
 
 def traceparent(name: str, value: object) -> str:
-    """`value` if it names a span."""
+    """Returns `value` if it is a valid `traceparent`; otherwise raises."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str or a function, not {type(value).__name__}")
     if not is_traceparent(value):
@@ -90,7 +90,7 @@ def traceparent(name: str, value: object) -> str:
 
 
 def number(name: str, value: Any) -> int | float:
-    """`value` as an int or a finite float. Accepts number-like types (numpy, Decimal)."""
+    """Returns `value` as an int or a finite float. Accepts number-like types (numpy, Decimal)."""
     if isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     try:
@@ -108,7 +108,7 @@ def number(name: str, value: Any) -> int | float:
 
 
 def count(name: str, value: Any) -> int | float:
-    """`value` as a number from 0 to 2⁵³."""
+    """Returns `value` as a number from 0 to 2⁵³."""
     result = number(name, value)
     if not 0 <= result <= MAX_NUMBER:
         raise ValueError(f"{name} must be between 0 and {MAX_NUMBER}, not {short_repr(value)}")
@@ -116,7 +116,7 @@ def count(name: str, value: Any) -> int | float:
 
 
 def count_or_none(name: str, value: Any) -> int | float | None:
-    """`value` as a number from 0 to 2⁵³, or None."""
+    """Returns `value` as a number from 0 to 2⁵³, or None."""
     return None if value is None else count(name, value)
 
 
@@ -131,7 +131,7 @@ def texts_and_data(**arguments: object) -> dict[str, Any]:
 
 
 def accepts(name: str, value: object) -> tuple[str, ...]:
-    """`value` as the verbs that a job accepts."""
+    """Returns `value` as the verbs that a job accepts."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must contain verbs such as 'cancel', not be {short_repr(value)}")
     verbs = tuple(sorted(value) if isinstance(value, AbstractSet) else dict.fromkeys(value))
@@ -146,7 +146,7 @@ def accepts(name: str, value: object) -> tuple[str, ...]:
 
 
 def update(**fields: Any) -> dict[str, Any]:
-    """The fields of an update (docs/protocol.md, Update), checked; None clears."""
+    """Returns the fields of an update (docs/protocol.md, Update), checked; None clears."""
     return {
         name: value if value is None else _FIELD_CHECKS.get(name, text)(name, value)
         for name, value in fields.items()
@@ -154,7 +154,7 @@ def update(**fields: Any) -> dict[str, Any]:
 
 
 def percent(name: str, value: Any) -> int | float:
-    """`value` as a number from 0 to 100."""
+    """Returns `value` as a number from 0 to 100."""
     result = number(name, value)
     if not 0 <= result <= 100:
         raise ValueError(f"{name} must be between 0 and 100, not {short_repr(value)}")
@@ -162,7 +162,7 @@ def percent(name: str, value: Any) -> int | float:
 
 
 def share(name: str, value: Any) -> float:
-    """`value` as a number from 0 to 1."""
+    """Returns `value` as a number from 0 to 1."""
     result = float(number(name, value))
     if not 0 <= result <= 1:
         raise ValueError(f"{name} must be between 0 and 1, not {short_repr(value)}")
@@ -170,7 +170,7 @@ def share(name: str, value: Any) -> float:
 
 
 def lease(name: str, value: Any) -> float:
-    """`value` as the seconds of a lease."""
+    """Returns `value` as the seconds of a lease."""
     result = number(name, value)
     if not MIN_LEASE <= result <= MAX_LEASE:
         raise ValueError(
@@ -181,7 +181,7 @@ def lease(name: str, value: Any) -> float:
 
 
 def expected(name: str, value: Any) -> int | float:
-    """`value` as the weight of all children of a group."""
+    """Returns `value` as the weight of all children of a group."""
     result = number(name, value)
     if not 0 <= result <= MAX_EXPECTED:
         raise ValueError(f"{name} must be between 0 and {MAX_EXPECTED}, not {short_repr(value)}")
@@ -189,13 +189,13 @@ def expected(name: str, value: Any) -> int | float:
 
 
 def children(name: str, value: Any) -> int | float | Keep | None:
-    """`value` as the weight of all children; None if it is unknown, KEEP for a job that is not a
-    group."""
+    """Returns `value` as the weight of all children; None if it is unknown, KEEP for a job that is
+    not a group."""
     return value if value is None or value is KEEP else expected(name, value)
 
 
 def weight(name: str, value: Any) -> int | float:
-    """`value` as the weight of a child in its group."""
+    """Returns `value` as the weight of a child in its group."""
     result = number(name, value)
     if not MIN_WEIGHT <= result <= MAX_WEIGHT:
         raise ValueError(
@@ -205,7 +205,7 @@ def weight(name: str, value: Any) -> int | float:
 
 
 def seconds(name: str, value: Any) -> float:
-    """`value` as a duration in seconds, which may be 0 or infinite."""
+    """Returns `value` as a duration in seconds, which may be 0 or infinite."""
     result = MAX_WAIT if isinstance(value, float) and value == inf else number(name, value)
     if result < 0:
         raise ValueError(f"{name} must be at least 0, not {short_repr(value)}")
@@ -213,8 +213,8 @@ def seconds(name: str, value: Any) -> float:
 
 
 def text(name: str, value: object) -> str:
-    """`value`, cut to the maximum length of `name`, and without characters that UTF-8 cannot
-    encode."""
+    """Returns `value`, cut to the maximum length of `name`, and without characters that UTF-8
+    cannot encode."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     limit = MAX_TEXT[name]
@@ -229,7 +229,7 @@ def text(name: str, value: object) -> str:
 
 
 def data(name: str, value: object) -> Any:
-    """A JSON copy of `value`, so that later changes by the caller have no effect."""
+    """Returns a JSON copy of `value`, so that later changes by the caller have no effect."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(text.encode())
@@ -281,6 +281,6 @@ _CHANGE_CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def short_repr(value: object) -> str:
-    """`value` for an error text, shortened if necessary."""
+    """Returns `value` for an error text, shortened if necessary."""
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"

@@ -128,7 +128,7 @@ class _CancelledCall(NamedTuple):
 
     @staticmethod
     def check(result: Any) -> Any:
-        """`result`, unless it is one of these: then raise `Cancelled`."""
+        """Returns `result`; raises `Cancelled` if it is one of these."""
         if isinstance(result, _CancelledCall):
             raise Cancelled(result.text)
         return result

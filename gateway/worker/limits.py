@@ -20,10 +20,10 @@ MAX_WAIT: Final = 30 * 86_400.0
 UPDATE_INTERVAL: Final = 0.05
 """Minimum time between two updates of a job: 20 per second, more than an eye can follow."""
 MAX_UPDATES_PER_SECOND: Final = 2_000.0
-"""Of all jobs of a process together. Final states are not counted."""
+"""The updates of all jobs of a process together. Final states are not counted."""
 REQUEST_POLL_INTERVAL: Final = 1.5
-"""Maximum time between two updates of a job that accepts requests. It receives a request within
-2 s, also if a response takes some tenths of a second."""
+"""Maximum time between two updates of a job that accepts requests. The job receives a request
+within 2 s, also if a response takes some tenths of a second."""
 RENEWALS_PER_LEASE: Final = 3  # one may be lost, and one may be late
 RETRY_PAUSES: Final = 0.1, 3.0
 """The first and the longest pause between requests while the gateway is unavailable."""
@@ -42,7 +42,7 @@ ANNOUNCEMENT_LIFETIME: Final = 60.0  # older announcements are more often wrong 
 MAX_ANNOUNCEMENTS: Final = 10_000  # announcements that are waiting to be sent: some 10 MiB
 
 MAX_UPDATES_PER_REQUEST: Final = 1_000
-"""Equal to the gateway's `max_batch`. It handles so many updates in some 40 ms."""
+"""Equal to the gateway's `max_batch`. A gateway handles so many updates in some 40 ms."""
 MAX_REQUEST_BYTES: Final = 192 * 1024  # less than the gateway's `max_batch_body`
 REQUEST_STEP_TIMEOUT: Final = 5.0  # for each step of a request: connect, send, receive
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024

@@ -41,7 +41,7 @@ def warn(
 
 
 def _is_handler_stuck() -> bool:
-    """Whether a thread that the interpreter has stopped holds the lock of a handler."""
+    """Returns whether a thread that the interpreter has stopped holds the lock of a handler."""
     for handler in _handlers():
         if handler.lock is not None:
             if not handler.lock.acquire(timeout=0.1):

@@ -88,8 +88,8 @@ class Outage:
         return timeout
 
     def never_connected(self, now: float) -> bool:
-        """Whether no connection was ever made, and `FIRST_CONNECTION_TIMEOUT` has passed since the
-        first attempt. Then probably no gateway runs at this address."""
+        """Returns whether no connection was ever made, and `FIRST_CONNECTION_TIMEOUT` has passed
+        since the first attempt. Then probably no gateway runs at this address."""
         return (
             not self._connected
             and self.began_at is not None

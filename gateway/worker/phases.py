@@ -1,7 +1,7 @@
-"""Phases: how the counts of one part of a job become the percentage of the whole.
+"""Phases: how the counts of one phase become the percentage of the whole job.
 
-Pure: no lock, no clock. A *segment* is a part of the bar with its own counts. The whole job is the
-first segment; a phase with a `share` or a `total` takes its segment from the unused rest of the
+Pure: no lock, no clock. A *segment* is a section of the bar with its own counts. The whole job is
+the first segment; a phase with a `share` or a `total` takes its segment from the unused rest of the
 segment around it. A phase with neither is only a name, and continues the counts of the segment
 around it. Segments never overlap, and their progress never falls, so the percentage of the whole
 cannot fall.
@@ -30,7 +30,7 @@ class LoopCount:
 
 
 class Segment:
-    """A part of the bar (from `low` to `high`, between 0 and 1) and the counts that fill it."""
+    """A section of the bar (from `low` to `high`, between 0 and 1) and the counts that fill it."""
 
     __slots__ = (
         "child_counts",
@@ -91,7 +91,7 @@ class Segment:
                 self.count_without_loops = (self.count_without_loops or 0) + loop.n
 
     def record_fraction(self, fraction: float) -> None:
-        """Records that the fraction `part` (0 to 1) of this segment is done. It never falls."""
+        """Records that `fraction` (0 to 1) of this segment is done. It never falls."""
         fraction = min(max(fraction, 0.0), 1.0)
         if self.fraction is None or fraction > self.fraction:
             self.fraction = fraction
@@ -158,7 +158,7 @@ class PhaseRecord:
         return self.outer
 
     def is_inside(self, other: PhaseRecord) -> bool:
-        """Whether this is `other`, or inside it."""
+        """Returns whether this is `other`, or inside it."""
         record: PhaseRecord | None = self
         while record is not None and record is not other:
             record = record.outer

@@ -1,8 +1,8 @@
 """The global state of a process: the lock, and the list of senders.
 
-One lock guards all jobs and queues. It is held for microseconds and never during I/O, and after a
-fork only one object must be replaced. It is re-entrant, so that a signal handler may report
-progress too.
+One lock guards all jobs and queues. The lock is held for microseconds and never during I/O, and
+after a fork only one object must be replaced. The lock is re-entrant, so that a signal handler may
+report progress too.
 
 Fork: only the forking thread exists in the child, while the locks stay as other threads held them.
 So the child gets a new lock, and each sender is reset. The interpreter's import locks cannot be

@@ -456,8 +456,8 @@ class Report:
             self._set_queued(queued=True)
 
     def _renewal_suffices(self, now: float) -> bool:
-        """Whether the next update may be a renewal only: nothing has changed, and the renewal after
-        it is early enough for the full snapshot."""
+        """Returns whether the next update may be a renewal only: nothing has changed, and the
+        renewal after it is early enough for the full snapshot."""
         if self.queued or self.released or self.attempt is None or not self.snapshot.accepts:
             return False
         return (

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, NamedTuple
 
-from .announcements import Announcement, AnnouncementQueue
+from .announcement_queue import Announcement, AnnouncementQueue
 from .limits import (
     JOB_RETRY_PAUSE,
     MAX_OVERDUE_JOBS,

@@ -2,16 +2,16 @@
 
 There is one thread per URL, so a gateway that hangs does not delay the jobs of another one. The
 thread is a daemon, starts with the first report, sleeps while nothing is due, and ends when there
-has been no job for a while. It takes the newest snapshot of a job when it sends, so there is no
-queue of snapshots that could grow. `send_queue` decides what the thread sends, and when.
+has been no job for a while. The thread takes the newest snapshot of a job when it sends, so there
+is no queue of snapshots that could grow. `send_queue` decides what the thread sends, and when.
 
 When the interpreter is finalizing, daemon threads have stopped, perhaps while they held the lock,
 and a new thread would never run. From then on nothing here acquires the lock, starts a thread or
 waits, and one log line lists the jobs whose last state is not sent.
 
 It uses threads, the clock, randomness, the log, and the environment (`PROGRESS_GATEWAY_URL`,
-`PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`). It never uses an event loop, and never
-changes an exception of the user's code.
+`PROGRESS_GATEWAY_TOKEN`, `PROGRESS_GATEWAY_TOKEN_FILE`). The sender never uses an event loop, and
+never changes an exception of the user's code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from time import monotonic
 from weakref import WeakValueDictionary
 
 from . import process_state, publisher
-from .announcements import Announcement
+from .announcement_queue import Announcement
 from .limits import DEFAULT_URL, EXIT_TIMEOUT, FIRST_CONNECTION_TIMEOUT, IDLE_TIMEOUT, REPORTING_OFF
 from .log import warn
 from .publisher import Outcome, Publisher, Token, Unreachable
@@ -157,14 +157,16 @@ class Sender:
         return self._queue.outage.wait_budget(report.timeout, now=monotonic())
 
     def wait_is_finished(self, report: Report) -> bool:
-        """Whether the report is sent, or waiting for it has become useless."""
+        """Returns whether the report is sent, or waiting for it has become useless."""
         return self.must_not_wait(report) or self._queue.outage.never_connected(monotonic())
 
     def must_not_wait(self, report: Report) -> bool:
-        """Whether a caller must not wait: the report is sent, or this thread must not be blocked.
+        """Returns whether a caller must not wait: the report is sent, or this thread must not be
+        blocked.
 
         A sender's thread can call this if the garbage collector closes a generator that was
-        suspended inside a job's block. It must wait neither for itself nor for another sender.
+        suspended inside a job's block. Such a thread must wait neither for itself nor for another
+        sender.
         """
         if self.disabled or hasattr(_thread_local, "is_sender_thread") or sys.is_finalizing():
             return True
@@ -226,7 +228,8 @@ class Sender:
         return True
 
     def _is_idle(self) -> bool:
-        """Whether no request with updates is running, and there is nothing to send but renewals."""
+        """Returns whether no request with updates is running, and there is nothing to send but
+        renewals."""
         return not (self._in_flight or self._queue.has_changes)
 
     def _start_thread(self) -> RuntimeError | None:

@@ -33,8 +33,8 @@ from gateway.model.errors import TransportClosed
 from gateway.observability.counters import Counters
 from gateway.protocol import close_codes
 from gateway.protocol.messages import Message
-from gateway.transports.asgi import serve_asgi_websocket
 from gateway.transports.asgi_types import Receive, Scope, Send
+from gateway.transports.asgi_websocket import serve_asgi_websocket
 from gateway.transports.request_head import BadRequest, read_head, refuse
 from gateway.transports.stream import ClientStream
 from gateway.transports.trio_websocket import serve_trio_websocket

@@ -23,9 +23,9 @@ from msgspec import Raw
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway import Limits
+from gateway.delivery.frame_writer import WRITE_SIZE
 from gateway.delivery.session import Session
 from gateway.delivery.transport import ConnectionEnds
-from gateway.delivery.writer import WRITE_SIZE
 from gateway.model.constants import MAX_SET_LIMIT
 from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event
@@ -697,7 +697,7 @@ async def test_a_long_replay_is_written_in_parts(
         await harness.publish("a", message="x" * 1000, error="y" * 4000, data=data, done=number)
     client = await harness.connect(Measured())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.delivery.writer.WRITE_SIZE", 20_000)
+        patch.setattr("gateway.delivery.frame_writer.WRITE_SIZE", 20_000)
         await client.source.send(type="hello", positions={"a": [epoch, 1]})
         await client.subscribe("a", mode="every")
     assert client.seen == [(n - 1, n) for n in range(2, 21)]

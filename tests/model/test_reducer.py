@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from gateway.model.constants import MAX_NUMBER
 from gateway.model.ids import is_earlier_try
-from gateway.model.leases import lease_expires_at
+from gateway.model.lease_times import lease_expires_at
 from gateway.model.reducer import expire_lease, may_begin, reduce
 from gateway.model.state import FINAL, STATUSES, Position, Record, State, Update
 from tests.traceparents import SPAN

@@ -20,7 +20,7 @@ from gateway.model.errors import TransportClosed
 from gateway.protocol.close_codes import CloseCode
 from gateway.protocol.messages import Message
 from gateway.transports.admission import admit
-from gateway.transports.asgi import serve_asgi_websocket
+from gateway.transports.asgi_websocket import serve_asgi_websocket
 
 from .checks import Observer, Violated
 from .reference import ReferenceClient, returns_after

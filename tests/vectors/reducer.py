@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.model.leases import lease_expires_at
+from gateway.model.lease_times import lease_expires_at
 from gateway.model.reducer import expire_lease, may_begin, reduce
 from gateway.model.state import Record
 from gateway.protocol.commands import parse_update

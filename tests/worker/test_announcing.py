@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.worker import Job, announce, announcements, process_state
-from gateway.worker.announcements import Announcement, AnnouncementQueue
+from gateway.worker import Job, announce, announcement_queue, process_state
+from gateway.worker.announcement_queue import Announcement, AnnouncementQueue
 from gateway.worker.publisher import PublishResult, Rejected, Unreachable
 from gateway.worker.sender import sender_for
 from tests.traceparents import OTHER, SPAN
@@ -162,7 +162,7 @@ def test_an_expired_announcement_is_dropped() -> None:
 
 
 def test_announcements_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcements, "MAX_ANNOUNCEMENTS", 1)
+    monkeypatch.setattr(announcement_queue, "MAX_ANNOUNCEMENTS", 1)
     waiting = AnnouncementQueue()
     outcomes = [waiting.add(announcement(job)) for job in "abc"]
     assert outcomes == [None, "not announced: 1 announcements are already waiting", None]

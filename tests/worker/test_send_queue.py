@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.worker.announcements import Announcement
+from gateway.worker.announcement_queue import Announcement
 from gateway.worker.final_state import FinalState
 from gateway.worker.limits import (
     MAX_REQUEST_BYTES,

@@ -41,7 +41,7 @@ from .codec import (
 from .failover import GRACE, Registration
 from .keys import Shard
 from .links import Command, Connector, RedisConnector, raise_errors
-from .lists import Lists
+from .merged_lists import Lists
 from .observed import Observed
 from .poller import Poller
 from .records import Records
@@ -119,7 +119,7 @@ class RedisBroker:
         return f"<RedisBroker {self._layout!r}, {calls} calls>"
 
     def close(self) -> None:
-        """Close the idle connections. The broker can still be used."""
+        """Closes the idle connections. The broker can still be used."""
         for calls in self._all_calls():
             calls.close()
         self._connector.close()
@@ -322,7 +322,7 @@ class RedisBroker:
                     calls.allow_any_server()
 
     async def _open(self, pollers: Iterable[Poller]) -> None:
-        """Open all pollers concurrently, because each may wait for other nodes."""
+        """Opens all pollers concurrently, because each may wait for other nodes."""
         failures: list[BrokerUnavailable] = []
 
         async def open_one(poller: Poller, scope: trio.CancelScope) -> None:
@@ -374,7 +374,7 @@ class RedisBroker:
     def _translate_errors(
         self, *, timeout: float | None = None, update: bool = False
     ) -> Iterator[None]:
-        """Apply the deadline of a call, and raise the gateway's errors instead of redis-py's."""
+        """Applies the deadline of a call, and raises the gateway's errors instead of redis-py's."""
         try:
             with trio.fail_after(CALL_TIMEOUT if timeout is None else timeout):
                 yield

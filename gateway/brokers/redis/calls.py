@@ -1,4 +1,4 @@
-"""Calls to one shard, on idle connections that are reused, and only to the server of the feed.
+"""The pool of a shard's connections (links) for calls, which go only to the server of the feed.
 
 The poller of the feed decides which server may be called (`allow`). After a server was restarted or
 replaced, it may lack states that clients have seen. Until the poller has restored them, calls raise
@@ -64,30 +64,30 @@ class Calls:
         return self._allowed is not None or not self._feed_is_open
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Closes the idle connections."""
         for link in self._idle:
             link.close()
         self._idle.clear()
 
     def refuse_all(self, *, unless: tuple[bytes, int]) -> None:
-        """Refuse all calls until `allow`, `unless` another feed of this process has already allowed
-        this server and generation."""
+        """Refuses all calls until `allow`, `unless` another feed of this process has already
+        allowed this server and generation."""
         if self._allowed != unless:
             self._allowed = None
         self._feed_is_open = True
 
     def allow(self, server: bytes, generation: int) -> None:
-        """Allow calls to this server, in this generation of the jobs."""
+        """Allows calls to this server, in this generation of the jobs."""
         self._allowed = server, generation
 
     def allow_any_server(self) -> None:
-        """Allow calls to any server, because no feed is open any more."""
+        """Allows calls to any server, because no feed is open any more."""
         self._allowed, self._feed_is_open = None, False
 
     async def read(
         self, commands: Sequence[Command], convert: Callable[[list[Any]], T]
     ) -> tuple[int, T]:
-        """Run commands. Returns the current generation, and `convert` of the answers. One round
+        """Runs commands. Returns the current generation, and `convert` of the answers. One round
         trip."""
 
         def with_generation(answers: list[Any]) -> tuple[int, T]:
@@ -105,7 +105,7 @@ class Calls:
         return result
 
     async def run(self, script: Script, jobs: Sequence[str], *arguments: Any) -> Any:
-        """Run a script for these jobs, and return its answer."""
+        """Runs a script for these jobs, and returns its answer."""
         allowed = self._allowed
         generation = allowed[1] if allowed is not None else ""
 
@@ -122,7 +122,7 @@ class Calls:
     async def run_many(
         self, script: Script, calls: Sequence[tuple[str, Sequence[Any]]]
     ) -> list[Any]:
-        """Call a script for one job after the other, in one round trip, and return the answers.
+        """Calls a script for one job after the other, in one round trip, and returns the answers.
         An answer that is an error is a `ResponseError` in its place."""
         allowed = self._allowed
         generation = allowed[1] if allowed is not None else ""

@@ -183,7 +183,7 @@ def parse_position(answer: object) -> Position | None:
 
 
 def _checked(data: Raw, *, parsed: bool = False) -> Raw:
-    """Return `data`, or raise `Unreadable` if it is not JSON (unless it was `parsed`), or nests
+    """Returns `data`, or raises `Unreadable` if it is not JSON (unless it was `parsed`), or nests
     more deeply than an update may."""
     text = bytes(data)
     if nests_too_deep(text):

@@ -77,11 +77,11 @@ class Cursor:
         return max(0, self.feed.number - self.number)
 
     def skip_to_end(self, feed: FeedState) -> None:
-        """Move the position to the end of the feed."""
+        """Moves the position to the end of the feed."""
         self.feed, self.entry_id, self.number = feed, feed.last, feed.number
 
     def advance(self, entries: Sequence[Entry]) -> tuple[list[Event], list[str]]:
-        """Move the position past `entries`. Returns their events, and a line for the log for each
+        """Moves the position past `entries`. Returns their events, and a line for the log for each
         problem.
 
         If there is a problem, events may be missing before, between or after the entries. Events of
@@ -111,7 +111,7 @@ class Cursor:
         return events, problems
 
     def check_feed(self, feed: FeedState) -> str | None:
-        """Compare the position with the server's description; returns the reason of a loss."""
+        """Compares the position with the server's description; returns the reason of a loss."""
         previous, self.feed = self.feed, feed
         if feed.last < self.entry_id:
             # A read that starts at a later id would never return.
@@ -124,7 +124,7 @@ class Cursor:
         return None
 
     def check_no_entries(self) -> str | None:
-        """Handle a read that returned no entry; returns the reason if entries are missing."""
+        """Handles a read that returned no entry; returns the reason if entries are missing."""
         if self.entry_id < self.feed.last:
             self.skip_to_end(self.feed)
             return "entries were trimmed before they were read"
@@ -140,7 +140,8 @@ def parse_entry_id(id_: bytes) -> EntryId:
 def parse_feed_state(
     server: bytes, generation: int, stream: object, number: bytes | None
 ) -> FeedState:
-    """Parse the answers of XINFO STREAM (an error if there is no stream yet) and of the counter."""
+    """Parses the answers of XINFO STREAM (an error if there is no stream yet) and of the
+    counter."""
     last = (0, 0)
     if isinstance(stream, list):
         last = parse_entry_id(
@@ -155,7 +156,7 @@ def server_identity(server: bytes, replication: bytes) -> bytes:
 
 
 def is_primary(replication: bytes) -> bool:
-    """Whether a server accepts updates, from the section `replication` of INFO."""
+    """Returns whether a server accepts updates, from the section `replication` of INFO."""
     return _line(replication, b"role") != b"slave"
 
 

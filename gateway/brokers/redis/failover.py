@@ -7,7 +7,7 @@ delivered to clients. So before any client of the broker reads from it:
        (lua/failover.lua).
     2. Each node sends the states that it has delivered (`restore`, lua/restore.lua). A record that
        is older or missing is replaced by the delivered state, at a new position.
-    3. When all registered nodes have done so, or `GRACE` of lua/failover.lua is over, the shard is
+    3. When all registered nodes have done so, or `GRACE` is over, the shard is
        open: `register` returns that, and calls and the feed continue.
     4. A record that no node has delivered gets a new position when it is next read
        (lua/reissue.lua).
@@ -25,10 +25,25 @@ from .keys import Shard
 from .links import Link, run_script
 from .scripts import FAILOVER, RESTORE
 
-__all__ = ["GRACE", "POLL_INTERVAL", "Registration", "register", "restore"]
+__all__ = [
+    "GRACE",
+    "MIN_RESTORE_TIME",
+    "NODE_TIMEOUT",
+    "POLL_INTERVAL",
+    "Registration",
+    "register",
+    "restore",
+]
 
 GRACE = 5.0
-"""Maximum seconds for which a node waits for other nodes: as in lua/failover.lua."""
+"""Seconds after the beginning of a generation at which the shard opens at the latest: a node that
+has died does not delay the others for longer."""
+MIN_RESTORE_TIME = 1.0
+"""Seconds after the beginning of a generation before which the shard does not open: a node that is
+no longer registered has this time to return."""
+NODE_TIMEOUT = 15.0
+"""Seconds without a call of `register` after which a node is no longer registered. Each node calls
+it every `poller.CHECK_INTERVAL`."""
 POLL_INTERVAL = 0.1
 """Seconds between two calls of `register` while other nodes restore their states."""
 COMPARE_BATCH = 1_000
@@ -57,7 +72,7 @@ async def register(
     newest_epoch: int,
     repaired: int | None,
 ) -> tuple[int, bool]:
-    """Register that this node follows the shard on `server`, and has restored its states in the
+    """Registers that this node follows the shard on `server`, and has restored its states in the
     generation `repaired`. Returns the current generation, and whether the shard is open."""
     generation, is_open = await run_script(
         link,
@@ -77,7 +92,7 @@ async def register(
 
 
 async def restore(link: Link, shard: Shard, observed: Sequence[Event]) -> None:
-    """Send the states that this node has delivered, of jobs that the server has at other
+    """Sends the states that this node has delivered, of jobs that the server has at other
     positions."""
     observed = sorted(observed, key=lambda event: event.job.count("/"))  # groups come first
     for start in range(0, len(observed), COMPARE_BATCH):

@@ -103,7 +103,7 @@ class Layout:
 
 
 def _tag(prefix: str, index: int, shards: int) -> str:
-    """The first tag whose slot is in the `index`-th part of the slots.
+    """Returns the first tag whose slot is in the `index`-th range of the slots.
 
     A cluster's primaries divide the slots among them evenly and in order, so as many
     shards as primaries give each of them one.

@@ -1,4 +1,4 @@
-"""The I/O with Redis: connections that carry commands, each to a server that it identifies.
+"""One connection to Redis (`Link`), used from Trio: it sends commands, and knows its server.
 
 All I/O of the broker and of its poller uses `Connector` and `Link`. `RedisConnector` implements
 them with the connections of redis-py, which does not support Trio, so each call takes a thread.
@@ -51,8 +51,9 @@ class Link(Protocol):
         ...
 
     async def is_current(self) -> bool:
-        """Whether its server still is the primary that Sentinels name: a primary that was replaced
-        as planned accepts writes for some seconds. True if there are no Sentinels, or none answers.
+        """Returns whether its server still is the primary that Sentinels name: a primary that was
+        replaced as planned accepts writes for some seconds. True if there are no Sentinels, or none
+        answers.
 
         Cancellation loses nothing.
         """
@@ -61,7 +62,7 @@ class Link(Protocol):
     async def execute(
         self, commands: Sequence[Command], convert: Callable[[list[Any]], Any] = ...
     ) -> Any:
-        """Send all commands in one write, and return `convert` of their answers.
+        """Sends all commands in one write, and returns `convert` of their answers.
 
         An answer that is an error is a `ResponseError` in its place. `convert` may run in a
         thread, so it must not touch shared state.
@@ -74,7 +75,7 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the connection. A running `execute` fails. Any task may call it; never blocks."""
+        """Closes the connection. A running `execute` fails. Any task may call it; never blocks."""
         ...
 
 
@@ -82,7 +83,7 @@ class Connector(Protocol):
     """Makes links to the primary that has a key now, as Sentinels or the cluster say."""
 
     async def connect(self, key: str, *, name: str, limiter: trio.CapacityLimiter) -> Link:
-        """Connect, and read the server's identity. `name` is for operators (CLIENT LIST).
+        """Connects, and reads the server's identity. `name` is for operators (CLIENT LIST).
 
         The link and this call use `limiter` for their threads: a thread that is still running
         after a cancellation keeps its token until it ends.
@@ -93,12 +94,12 @@ class Connector(Protocol):
         ...
 
     def close(self) -> None:
-        """Close connections that no link uses. The connector stays usable."""
+        """Closes connections that no link uses. The connector stays usable."""
         ...
 
 
 async def run_script(link: Link, script: Script, keys: Sequence[str], arguments: Command) -> Any:
-    """Run a script by its hash. If the server does not have the script, send its text."""
+    """Runs a script by its hash. If the server does not have the script, send its text."""
     (answer,) = await link.execute([("EVALSHA", script.sha, len(keys), *keys, *arguments)])
     if isinstance(answer, NoScriptError):
         (answer,) = await link.execute([("EVAL", script.text, len(keys), *keys, *arguments)])

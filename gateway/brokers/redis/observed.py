@@ -33,7 +33,7 @@ class Observed:
         return len(self._events)
 
     def record(self, events: Iterable[Event]) -> None:
-        """Record events that were, or are about to be, delivered."""
+        """Records events that were, or are about to be, delivered."""
         stored = self._events
         for event in events:
             job = event.job

@@ -52,7 +52,7 @@ CHECK_INTERVAL = 2.0
 """Seconds between two checks that the feed is still on the same server."""
 BACKOFF = 0.05, 0.5
 """First and longest pause (seconds) before another attempt to connect, each shortened at random.
-The longest is below `MIN_RESTORE_TIME` of lua/failover.lua, so nodes that lost their connections at
+The longest is below `failover.MIN_RESTORE_TIME`, so nodes that lost their connections at
 the same time all reconnect early enough to restore the states that they have seen."""
 CHECK_REQUEST_INTERVAL = 0.2
 """Minimum seconds between two checks that failed calls request: many may fail at once."""
@@ -133,7 +133,7 @@ class Poller:
         )
 
     def check_server_soon(self) -> None:
-        """Check soon which server answers, because another server has answered a call."""
+        """Checks soon which server answers, because another server has answered a call."""
         now = trio.current_time()
         if self._link is None or self._checking:
             return  # a check is running or about to start
@@ -142,7 +142,7 @@ class Poller:
             self._link.close()
 
     async def open(self) -> None:
-        """Connect, and start at the end of the feed: `follow` delivers all events after it.
+        """Connects, and starts at the end of the feed: `follow` delivers all events after it.
 
         Raises:
             RedisError, OSError: No server can be reached.
@@ -157,7 +157,7 @@ class Poller:
             raise
 
     async def follow(self, send: trio.MemorySendChannel[Sequence[Event]]) -> None:
-        """Deliver the events since `open`, in batches, and reconnect as often as necessary.
+        """Delivers the events since `open`, in batches, and reconnects as often as necessary.
 
         Returns only when the receiver was closed. Closes `send`. Cancellation leaves no connection.
         """
@@ -183,14 +183,14 @@ class Poller:
             self.close()
 
     def close(self) -> None:
-        """Close its connection."""
+        """Closes its connection."""
         self._checking = True
         link, self._link = self._link, None
         if link is not None:
             link.close()
 
     async def _follow(self, link: Link, send: trio.MemorySendChannel[Sequence[Event]]) -> None:
-        """Deliver events until the connection breaks."""
+        """Delivers events until the connection breaks."""
         cursor = self._cursor
         while True:
             if trio.current_time() >= self._check_at:
@@ -222,7 +222,7 @@ class Poller:
     async def _reset(
         self, send: trio.MemorySendChannel[Sequence[Event]], *reasons: str | None
     ) -> None:
-        """Deliver `FEED_RESET` if any of the reasons is not None."""
+        """Delivers `FEED_RESET` if any of the reasons is not None."""
         losses = [reason for reason in reasons if reason is not None]
         for reason in losses:
             log.warning("%s: events may be lost: %s", self.shard.feed, reason)
@@ -241,8 +241,8 @@ class Poller:
         return answer[0][1] if answer else []
 
     async def _check_feed(self, link: Link) -> FeedState:
-        """Register this node at the server, and repair the shard if the generation is new. Returns
-        the state of the feed, which is read after that.
+        """Registers this node at the server, and repairs the shard if the generation is new.
+        Returns the state of the feed, which is read after that.
 
         Until then the calls to this shard fail, and no event of the new generation is read: this
         node restores the states that clients have seen, and waits until the other nodes have done
@@ -271,7 +271,7 @@ class Poller:
                 await trio.sleep(POLL_INTERVAL)
 
     async def _server(self, link: Link) -> bytes:
-        """The identity of the server. It can change within a connection, when a replica is
+        """Returns the identity of the server. It can change within a connection, when a replica is
         promoted.
 
         Raises `RedisError` if the server is a replica.
@@ -295,7 +295,8 @@ class Poller:
         )
 
     async def _end_of_feed(self, link: Link, server: bytes, generation: int) -> FeedState:
-        """The state of the feed, read in one transaction, so that id and number are consistent."""
+        """Returns the state of the feed, read in one transaction, so that id and number are
+        consistent."""
         answers = await link.execute(
             [
                 ("MULTI",),
@@ -327,7 +328,7 @@ class Poller:
         return link
 
     def _report_unavailable(self, error: Exception) -> None:
-        """Log the first error of an outage."""
+        """Logs the first error of an outage."""
         if self._error is None:
             log.warning("%s: unavailable: %s", self.shard.feed, explain(error))
         self._error = explain(error)

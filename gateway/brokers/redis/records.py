@@ -1,4 +1,4 @@
-"""Reads the records of jobs: their newest events.
+"""Reads the newest events of named jobs from their records (`merged_lists` finds the names).
 
 Each record is decoded separately, so one that cannot be read does not affect others. A record of an
 earlier generation, whose position is void, gets a new position before it is returned.

@@ -25,7 +25,7 @@ class Refusals:
         self._logged: set[str] = set()
 
     def record(self, error: ResponseError, *, update: bool) -> None:
-        """Record that the server answered an update, or another command, with this error."""
+        """Records that the server answered an update, or another command, with this error."""
         text = explain(error)
         kind = text.partition(" ")[0]
         if kind in SCRIPT_ERRORS:
@@ -37,7 +37,7 @@ class Refusals:
             self.reason = f"updates are refused: {text}"
 
     def update_accepted(self) -> None:
-        """Record that the server has accepted an update."""
+        """Records that the server has accepted an update."""
         if self.reason is not None:
             log.info("Redis accepts updates again")
             self._logged.clear()

@@ -48,7 +48,7 @@ class Script(NamedTuple):
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     def __call__(self, client: Any, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run the script by its hash; if the server does not have it, with the whole text."""
+        """Runs the script by its hash; if the server does not have it, with the whole text."""
         try:
             return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
         except NoScriptError:

@@ -1,4 +1,5 @@
-"""Makes connections to a Redis: one server, the primary that Sentinels name, or a cluster.
+"""Makes the connections of redis-py, which block: to one server, the primary that Sentinels name,
+or a cluster.
 
 This is the only file that uses the clients of redis-py. No function here connects. Connecting and
 calling block, so callers do them in a thread.
@@ -66,7 +67,7 @@ class Servers(Protocol):
         ...
 
     def connection(self, key: str, *, name: str) -> Any:
-        """A new connection, not yet connected, to the server that has `key` now.
+        """Returns a new connection, not yet connected, to the server that has `key` now.
 
         This closes the idle connections, because the caller has lost a connection, so they are
         probably lost too. `name` is for operators (CLIENT LIST). Raises like `client`.
@@ -74,17 +75,17 @@ class Servers(Protocol):
         ...
 
     def is_current(self, connection: Any) -> bool:
-        """Whether the Sentinels still name the server of this connection; always, without
+        """Returns whether the Sentinels still name the server of this connection; always, without
         Sentinels or if none answers. Blocks."""
         ...
 
     def close(self) -> None:
-        """Close the idle connections. The servers can still be used."""
+        """Closes the idle connections. The servers can still be used."""
         ...
 
 
 def open_servers(address: Address, *, calls: int) -> Servers:
-    """The servers at `address`, with at most `calls` concurrent calls to each."""
+    """Returns the servers at `address`, with at most `calls` concurrent calls to each."""
     options: dict[str, Any] = {
         **address.options,
         "protocol": 2,

@@ -153,7 +153,7 @@ def print_addresses(public: Iterable[tuple[str, int]], internal: Iterable[tuple[
     for url in map(_url, public):
         click.echo(f"Serving on {url}/")  # flushes
     for url in map(_url, internal):
-        click.echo(f"Serving the internal parts on {url}/")
+        click.echo(f"Serving the internal endpoints on {url}/")
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw
 from gateway.brokers.redis.codec import as_arguments, decode, parse_request, snapshot
 from gateway.model.children import Sums
 from gateway.model.eta import RateEstimator
-from gateway.model.leases import lease_expires_at
+from gateway.model.lease_times import lease_expires_at
 from gateway.model.reducer import expire_lease, may_begin, reduce
 from gateway.model.state import Record, Request, RequestUpdate, Update
 from tests.brokers.redis.server import Server, script_on_test_clock

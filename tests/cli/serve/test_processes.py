@@ -280,7 +280,7 @@ def test_each_server_process_has_an_internal_port() -> None:
     with Supervised("--internal-bind", bind, redis=session_server().url) as processes:
         processes.serving()
         assert processes.until(
-            f"Serving the internal parts on http://127.0.0.1:{first_port + 1}/\n"
+            f"Serving the internal endpoints on http://127.0.0.1:{first_port + 1}/\n"
         )
         started: set[str] = set()
         for port in (first_port, first_port + 1):

@@ -5,14 +5,13 @@
 -- `last` and `log` must be in KEYS, so that it works in a cluster) it handles those whose deadline
 -- still is over, and returns the number of events that it has made.
 --
--- Nodes call this every second. If there was no call for `MAX_STEP`, no node was running or the
+-- Nodes call this every second. If there was no call for `CLOCK_STEP`, no node was running or the
 -- clock was set, so workers could not renew their leases: then all leases start again. If the clock
 -- was set back, all jobs are checked and get new times. They are also checked if the key of the leases
 -- was lost, such as by eviction.
 --
 -- ARGV  2 the maximum number of jobs, then the jobs
 
-local MAX_STEP = 10 -- seconds
 local RECHECK_AFTER = 60 -- seconds until the next check of an unreadable record (a newer version)
 
 local COMPLETE = '/' -- the member of `leases` that is there if no job is missing; it is not a job id
@@ -23,7 +22,7 @@ local leases_from = tonumber(checked[2] or 0)
 if #ARGV == 2 then
   local step = checked[1] and NOW - checked[1] or 0
   local incomplete = not redis.call('ZSCORE', LEASES, COMPLETE)
-  if step > MAX_STEP or step < -1 then
+  if step > CLOCK_STEP or step < -1 then
     redis.call('HSET', COUNTERS, 'leases_from', now)
     if step < 0 then redis.call('ZUNIONSTORE', LEASES, 1, LEASES, 'WEIGHTS', 0) end
   end

@@ -18,9 +18,6 @@
 --
 -- Returns the first epoch of the current generation, and 1 if its shard is open.
 
-local MIN_RESTORE_TIME, GRACE = 1, 5 -- seconds
-local NODE_TIMEOUT = 15 -- seconds without a call of a node; each node registers every 2 s
-
 local IDENTITY, SEEN, NODE, RESTORED = ARGV[2], tonumber(ARGV[3]), 'node:' .. ARGV[4], ARGV[5]
 
 -- name of the field → when the node has registered, and the generation that it has restored

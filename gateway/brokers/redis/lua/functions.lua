@@ -124,7 +124,7 @@ end
 local function verbs(value)
   local found = {}
   for verb in string.gmatch(value, '[^,]+') do
-    if not string.find(verb, '^%l[%l%d_-]*$') or #verb > 32 then found = nil break end
+    if not string.find(verb, '^%l[%l%d_-]*$') or #verb > MAX_VERB then found = nil break end
     found[#found + 1] = '"' .. verb .. '"'
   end
   if not found or #found > MAX_ACCEPTS then

@@ -9,7 +9,6 @@
 -- names are computed here.
 
 local PREFIX = string.sub(FEED, 1, -5) -- including its colon
-local INDEX_OF_STATUS = {queued = 1, running = 2, succeeded = 3, failed = 4, cancelled = 5}
 local INDEX_OF_HEALTH = {stalled = 9, lost = 10}
 local NO_SUMS = '0 0 0 0 0 0 0 0 0 0'
 

@@ -15,7 +15,6 @@
 -- are a table too: name → its new text, or false to delete it.
 
 local FEED, LEASES, RECENT, COUNTERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local VERSION = '1' -- of the layout of a record; a record of another version is not changed
 
 local time = redis.call('TIME')
 local now = string.format('%.3f', time[1] + time[2] / 1e6)
@@ -33,7 +32,6 @@ end
 -- Seconds that children's contributions are kept without a report: longer than any record of them.
 local CHILDREN_KEPT = 2 * math.max(RETENTION, QUEUED_RETENTION)
 
-local HEALTHS = {ok = 1, stalled = 1, lost = 1}
 local COUNTS = {'epoch', 'seq', 'attempt'}
 local NUMBERS = {'lease', 'created_at', 'updated_at', 'reported_at', 'wakes_at'}
 local OPTIONAL_NUMBERS = {'percent', 'done', 'total', 'weight', 'eta', 'started_at', 'finished_at'}

@@ -51,7 +51,7 @@ class FrameWriter:
         pending_since: float,
         ping: bool = False,
     ) -> bool:
-        """Write the replies, then the messages of the `pending` subscriptions, then the ping, as
+        """Writes the replies, then the messages of the `pending` subscriptions, then the ping, as
         far as possible without waiting. Returns whether everything was written; if not, `finish`
         must be called next.
 
@@ -76,7 +76,7 @@ class FrameWriter:
         return self._continue()
 
     async def finish(self) -> None:
-        """Write the rest of what `begin` was given.
+        """Writes the rest of what `begin` was given.
 
         Raises `TransportClosed` if the client is gone, and `trio.TooSlowError` if one write takes
         longer than `limits.write_timeout`. After either, and when cancelled, half a frame may be
@@ -112,7 +112,7 @@ class FrameWriter:
         return done
 
     def _time(self, message: Message) -> None:
-        """Observe the delay of the message's event, unless it was reported before the client
+        """Observes the delay of the message's event, unless it was reported before the client
         connected."""
         self._counters.sample_next_write = False
         reported_at = message.event.state.reported_at if message.event else None
@@ -130,7 +130,7 @@ def _writes(
         size = sum([message.size for message in messages])
         if size > WRITE_SIZE:
             for message in messages:
-                yield from ([part] for part in _parts(message))
+                yield from ([piece] for piece in _pieces(message))
             messages, size = [], 0
     for subscription in pending:
         next_message = subscription.next_message()
@@ -139,7 +139,7 @@ def _writes(
             if message.size > WRITE_SIZE and len(message.texts) > 1:
                 if messages:
                     yield messages
-                yield from ([part] for part in message.split(WRITE_SIZE))
+                yield from ([piece] for piece in message.split(WRITE_SIZE))
                 messages, size = [], 0
             else:
                 messages.append(message)
@@ -154,7 +154,7 @@ def _writes(
         yield messages
 
 
-def _parts(message: Message) -> Iterator[Message]:
+def _pieces(message: Message) -> Iterator[Message]:
     if message.size > WRITE_SIZE and len(message.texts) > 1:
         return message.split(WRITE_SIZE)
     return iter((message,))

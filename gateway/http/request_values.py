@@ -1,4 +1,4 @@
-"""Reads a request: its body, and the numbers and tags in it.
+"""Reads values from an HTTP request: its body, its numbers and its tags.
 
 Wrong input raises `InvalidInput`, which names the field, or an `HTTPException`.
 """
@@ -52,7 +52,7 @@ def address_of(request: Request) -> str:
 
 
 def check_query(request: Request, *names: str) -> None:
-    """Raise `InvalidInput` for an unknown query parameter, so that a typo is noticed."""
+    """Raises `InvalidInput` for an unknown query parameter, so that a typo is noticed."""
     for name in request.query_params:
         if name not in names:
             allowed = f"only {', '.join(names)} are" if names else "there are none"

@@ -1,4 +1,4 @@
-"""The announcements: updates of jobs by a program that is not their worker (`announcing`).
+"""The queue of announcements: updates by programs that are not the worker (see `announcing`).
 
 No lock, no clock, no I/O; the process's lock guards it, and the time is an argument. Each update is
 sent once or not at all. The sender sends announcements and the reports of workers alternately, so
@@ -53,8 +53,8 @@ class AnnouncementQueue:
             self._waiting.popleft()
 
     def has_next(self, is_releasing: Callable[[str], bool]) -> bool:
-        """Whether an update may be sent now. `is_releasing` returns whether a report of that job
-        must be sent first, because it belongs to an earlier attempt."""
+        """Returns whether an update may be sent now. `is_releasing` returns whether a report of
+        that job must be sent first, because it belongs to an earlier attempt."""
         return bool(self._waiting) and not is_releasing(self._waiting[0].job)
 
     def next(self, is_releasing: Callable[[str], bool], *, report_due: bool) -> Announcement | None:

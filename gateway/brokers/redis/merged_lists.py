@@ -1,4 +1,4 @@
-"""Lists of jobs in the order of their last update, merged from all shards of a Redis."""
+"""Pages of all jobs in the order of their last update, merged from the lists of all shards."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class _Rows:
         return self._below if self.is_exhausted else self.bound
 
     async def fill(self, snapshots: Snapshots, jobs: JobFilter, status: Status | None) -> None:
-        """Read until there is a job in `found`, or no more may be read."""
+        """Reads until there is a job in `found`, or no more may be read."""
         while not (self.found or self.done or self.cut_off):
             count = min(self.scan_budget, SCAN_BATCH)
             numbers = await self._numbers(count)

@@ -22,7 +22,7 @@ def lease_expires_at(state: State, *, reported_at: float) -> float | None:
 
 
 def has_lease(state: State) -> bool:
-    """Whether the job has a lease that can expire, so that `expire_lease` changes it."""
+    """Returns whether the job has a lease that can expire, so that `expire_lease` changes it."""
     return state.status == "running" and state.health != "lost" and state.children is None
 
 

@@ -1,4 +1,4 @@
-"""WebSocket through an ASGI server, for gateways that are hosted with one.
+"""Serves a client over the WebSocket of an ASGI server, for gateways that are hosted with one.
 
 After the client has disconnected, hypercorn's `send` does nothing; only `receive` reports it. While
 the connection is closing because the client broke the protocol, `send` raises Trio's
@@ -30,7 +30,7 @@ _numbers = count(1)
 
 
 async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, node: Node) -> None:
-    """Serve one client of an ASGI server. Accepts its connection in every case.
+    """Serves one client of an ASGI server. Accepts its connection in every case.
 
     A wrong path is answered with a close code, because browsers show no other reason, and
     because hypercorn 0.18 fails on a byte that follows a rejection.
@@ -70,7 +70,7 @@ async def serve_asgi_websocket(scope: Scope, receive: Receive, send: Send, *, no
 
 
 async def refuse_asgi_websocket(receive: Receive, send: Send, close_code: CloseCode) -> None:
-    """Accept a connection, and close it with the reason. Does not need Trio."""
+    """Accepts a connection, and closes it with the reason. Does not need Trio."""
     await receive()  # websocket.connect
     await send({"type": "websocket.accept"})
     await _close(send, close_code)

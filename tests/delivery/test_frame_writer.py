@@ -7,9 +7,9 @@ from attrs import define, field
 from msgspec.structs import replace
 
 from gateway import Limits
+from gateway.delivery.frame_writer import WRITE_SIZE, FrameWriter
 from gateway.delivery.hub import Hub
 from gateway.delivery.repairs import Repairs
-from gateway.delivery.writer import WRITE_SIZE, FrameWriter
 from gateway.model.state import UNSEEN
 from gateway.observability.counters import Counters
 from gateway.protocol.messages import encode
