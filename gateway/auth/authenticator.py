@@ -123,12 +123,12 @@ class Authenticator:
         `until` is the token's `exp`, `inf` if it is not known.
 
         Raises:
-            InvalidInput: The token has expired by `until` already.
+            InvalidInput: `until` is in the past, so the token has already expired.
             BrokerUnavailable: The list of revocations cannot be written.
         """
         until += LEEWAY
         if until <= self.clock():
-            raise InvalidInput("the token has expired by then", field="until")
+            raise InvalidInput("is in the past: the token has already expired", field="until")
         await self.revocations.revoke({token_id: until})
         await self._refresh_revocations()
 

@@ -1,9 +1,9 @@
 """The list of revoked tokens that have not expired yet.
 
 All nodes share a list of token ids. An entry stays until the token would have expired anyway, or
-for ever if the expiry is not known. Nodes check every 0.4 s whether the list has changed, so
-a revocation takes effect within a second. If a node cannot read the list at that time, the
-revocation takes effect there when it can.
+for ever if the expiry is not known. The authenticator of each node (`authenticator.py`) reads the
+list every 0.4 s if it has changed, and checks tokens with it, so a revocation takes effect within a
+second. If a node cannot read the list at that time, the revocation takes effect there when it can.
 """
 
 from __future__ import annotations

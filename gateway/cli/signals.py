@@ -42,7 +42,7 @@ def run_until_signal(
     stop: Stop | None = None,
     at_once: Callable[[], None] = lambda: None,
 ) -> signal.Signals | None:
-    """Runs `work` in Trio until it ends or a signal stops it; return that signal.
+    """Runs `work` in Trio until it ends or a signal stops it; returns that signal.
 
     Args:
         work: The function to run, in the scope of `stop`.

@@ -54,7 +54,7 @@ class LibrarySink:
     Args:
         send: Sends one text, and raises `TransportClosed` when the client has disconnected.
         close: Closes the connection, and does not raise if the client has disconnected.
-        joins: Whether several messages may be joined to one text, by line feeds.
+        joins_messages: Whether several messages may be joined to one text, by line feeds.
     """
 
     def __init__(

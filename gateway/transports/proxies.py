@@ -122,7 +122,7 @@ async def read_proxy_header(stream: ClientStream, limits: Limits) -> str | None:
             more = await stream.receive_some()
             data += more
             try:
-                header = _proxy_header(data)
+                header = _parse_proxy_header(data)
             except ValueError:
                 break
             if header is not None:
@@ -139,7 +139,7 @@ def _may_become_header(data: bytes) -> bool:
     return data[:12] == _V2[: len(data)] and len(data) < MAX_V2
 
 
-def _proxy_header(data: bytes) -> tuple[str | None, int] | None:
+def _parse_proxy_header(data: bytes) -> tuple[str | None, int] | None:
     """Returns the address in the header, and the header's size; None if `data` is incomplete or no
     header.
 

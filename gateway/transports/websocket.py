@@ -108,9 +108,9 @@ class _Source:
     __slots__ = (
         "_counters",
         "_drained",
+        "_fragments",
         "_input_ended",
         "_limits",
-        "_message",
         "_parser",
         "_receiving",
         "_size",
@@ -132,7 +132,7 @@ class _Source:
         """Set when no task receives any more; None if `drain` does not wait."""
         self._input_ended = False
         """Whether further input is ignored."""
-        self._message: list[str] = []
+        self._fragments: list[str] = []
         """The fragments of an incomplete message."""
         self._size = 0
         self.close_sent = False
@@ -243,11 +243,11 @@ class _Source:
         if self._size > self._limits.max_frame:
             self._input_ended = True
             raise ConnectionEnds(close_codes.TOO_BIG)
-        self._message.append(frame.payload)
+        self._fragments.append(frame.payload)
         if not frame.message_finished:
             return None
-        message = "".join(self._message)
-        self._message, self._size = [], 0
+        message = "".join(self._fragments)
+        self._fragments, self._size = [], 0
         return message
 
     def _pong(self) -> None:

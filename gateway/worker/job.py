@@ -426,12 +426,12 @@ class Job:
         if self._snapshot.final_state is None:
             self._sender.release(self._report)
 
-    def end_with_children(self, *, all_made: bool = True) -> None:
+    def end_with_children(self, *, all_created: bool = True) -> None:
         """Lets the group end when its children have ended. After its end it does nothing.
 
         Args:
-            all_made: Whether this Job has created all children, so that the group also ends if they
-                are fewer than the declared number.
+            all_created: Whether this Job has created all children, so that the group also ends if
+                they are fewer than the declared number.
 
         Raises:
             ValueError: This job was created without `children`.
@@ -440,7 +440,7 @@ class Job:
             raise ValueError(f"job {self.name} was created without children")  # noqa: TRY004 - as documented
         if self._snapshot.final_state is not None:
             return
-        if all_made:
+        if all_created:
             self._snapshot.children = self._children.total_weight
         self._wake()
         self.release()
@@ -511,7 +511,7 @@ class Job:
         elif snapshot.children is None and not self._children.count:
             self._end(final_state, None)  # its children have names that are not known here
         else:
-            self.end_with_children(all_made=snapshot.children is None)
+            self.end_with_children(all_created=snapshot.children is None)
 
     def __del__(self) -> None:
         report: Report | None = getattr(self, "_report", None)  # none if __init__ raised

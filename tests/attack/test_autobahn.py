@@ -1,11 +1,11 @@
 """The Autobahn|Testsuite's fuzzing client against our WebSocket transports: some 250 protocol
 errors.
 
-The suite needs an echo server, so an echo replaces the node; the transports below it are the
-gateway's, or hypercorn's and the gateway's. The suite is a program for Python 2.7:
-`GATEWAY_TEST_AUTOBAHN` names that interpreter and the folder of the suite, and `.ci/run` tries to
-install it. The groups about deflate, which the gateway does not support, and about speed are left
-out, and the gateway accepts no binary messages.
+The suite needs an echo server, so an echo replaces the node. Below the echo are either the
+gateway's own transports, or hypercorn with the gateway's ASGI transport. The suite is a program for
+Python 2.7: `GATEWAY_TEST_AUTOBAHN` names that interpreter and the folder of the suite, and
+`.ci/run` tries to install it. The groups about deflate, which the gateway does not support, and
+about speed are left out, and the gateway accepts no binary messages.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class Fault:
     """The number of the affected node or worker, modulo their count."""
     mode: str = ""
     odds: float = 1.0
+    """The probability with which the fault affects each request or connection."""
     after_end: bool = False
     """Whether the fault waits (for a limited time) until a job's end was just written."""
     after_request: bool = False

@@ -57,7 +57,7 @@ function byId(id) {
 
 const filterForm = /** @type {HTMLFormElement} */ (byId('tools'));
 const searchInput = /** @type {HTMLInputElement} */ (byId('search'));
-const prefixInput = /** @type {HTMLSelectElement} */ (byId('prefix'));
+const prefixSelect = /** @type {HTMLSelectElement} */ (byId('prefix'));
 
 // -- which jobs there are ----------------------------------------------------
 
@@ -192,10 +192,10 @@ function paintPrefixes() {
   if (filter.prefix !== '' && !prefixes.some(([prefix]) => prefix === filter.prefix)) prefixes.push([filter.prefix, 0]);
   prefixes.sort(([a], [b]) => (a < b ? -1 : 1));
   const text = JSON.stringify(prefixes);
-  if (text === prefixesShown || document.activeElement === prefixInput) return;
+  if (text === prefixesShown || document.activeElement === prefixSelect) return;
   prefixesShown = text;
-  prefixInput.replaceChildren(new Option(t('All jobs'), ''), ...prefixes.map(([prefix, n]) => new Option(n > 0 ? `${prefix} (${n})` : prefix, prefix)));
-  prefixInput.value = filter.prefix;
+  prefixSelect.replaceChildren(new Option(t('All jobs'), ''), ...prefixes.map(([prefix, n]) => new Option(n > 0 ? `${prefix} (${n})` : prefix, prefix)));
+  prefixSelect.value = filter.prefix;
 }
 
 // -- the URL and the filter --------------------------------------------------------------
@@ -232,7 +232,7 @@ function readUrl() {
 /** Applies the filter that the user has entered, and stores it in the URL. */
 function readFilter() {
   const form = new FormData(filterForm);
-  filter = { search: searchInput.value.trim(), prefix: prefixInput.value, status: String(form.get('status') ?? '') };
+  filter = { search: searchInput.value.trim(), prefix: prefixSelect.value, status: String(form.get('status') ?? '') };
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(filter)) {
     if (value === '') query.delete(name);

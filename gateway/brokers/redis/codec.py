@@ -183,8 +183,8 @@ def parse_position(answer: object) -> Position | None:
 
 
 def _checked(data: Raw, *, parsed: bool = False) -> Raw:
-    """Returns `data`, or raises `Unreadable` if it is not JSON (unless it was `parsed`), or nests
-    more deeply than an update may."""
+    """Returns `data`. Raises `Unreadable` if it nests more deeply than an update may, has a line
+    break, or is not JSON (which is not checked if it was already `parsed`)."""
     text = bytes(data)
     if nests_too_deep(text):
         raise Unreadable(f"data nests more than {MAX_DATA_DEPTH} deep")

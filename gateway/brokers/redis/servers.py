@@ -212,8 +212,8 @@ class _Cluster:
     def client(self) -> Any:
         with self._lock:
             if self._client is None:
-                sentinel_type: Any = ClusterNode
-                nodes = [sentinel_type(host, port) for host, port in self._address.hosts]
+                node_type: Any = ClusterNode
+                nodes = [node_type(host, port) for host, port in self._address.hosts]
                 self._client = RedisCluster(startup_nodes=nodes, **self._options)
             return self._client
 

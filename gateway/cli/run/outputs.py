@@ -41,7 +41,7 @@ MAX_REMAINING = 1024 * 1024
 
 
 def pause_after(cpu_seconds: float) -> float:
-    """Seconds to sleep after a pass that took `used` seconds of CPU time."""
+    """Returns the seconds to sleep after a pass that took `cpu_seconds` of CPU time."""
     return max(PASS_INTERVAL, cpu_seconds * (1 - CPU_SHARE) / CPU_SHARE)
 
 

@@ -80,7 +80,8 @@ class Progress:
         self._highest = 0.0
         self._bars: dict[tuple[str, float | None], _Bar] = {}
         self._main_bar: _Bar | None = None
-        self._interrupted = False  # other bars had lines since the last one of the main bar
+        # Whether other bars had lines since the last one of the main bar.
+        self._other_bars_since_main = False
         self._nested = False  # the main bar had a line after those of other bars
         self._ended_bars = 0
         self._phase_number = 0
@@ -96,20 +97,20 @@ class Progress:
         if bar.complete_at_first or not (line.is_sure or bar.rises):
             return None
         if bar is self._main_bar:
-            self._nested = self._nested or self._interrupted
-            self._interrupted, self._ended_bars = False, 0
+            self._nested = self._nested or self._other_bars_since_main
+            self._other_bars_since_main, self._ended_bars = False, 0
             if restarted:
                 self._begin_phase(line)
         elif self._main_bar_has_ended(line, bar, restarted):
             replaces = self._main_bar is not None and self._main_bar.rises == 0 and self._items == 1
             self._main_bar, self._nested = bar, False
-            self._interrupted, self._ended_bars = False, 0
+            self._other_bars_since_main, self._ended_bars = False, 0
             if replaces and fraction >= self._highest:
-                self._rename(line)  # the previous main bar was no progress
+                self._rename(line)  # the previous main bar never rose
             else:
                 self._begin_phase(line)
         else:
-            self._interrupted = True
+            self._other_bars_since_main = True
             return None
         return self._phase(line, fraction)
 
