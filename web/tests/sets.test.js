@@ -111,7 +111,7 @@ test('an ended job that leaves the set is not requested by name while its bar is
   await world.pass(20);
   unwatch();
   await world.pass(1_000);
-  assert.deepEqual(sent(world, 'sync_subscriptions').filter(({ jobs }) => jobs.length > 0), []);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions').filter(({ jobs }) => jobs.length > 0), []);
   world.socket.deliver(set(id, 2, 3, ['a:1', 'a:2']), progress('a:1', null, 4, 'failed'));
   assert.equal(connection.peek('a:1').state.status, 'failed');
 });

@@ -228,6 +228,8 @@ async def test_an_unreadable_entry_does_not_affect_others(
             server.client.xadd("progress:feed", {"event": junk})
         await broker.publish("a", Update(done=1))
         assert await next_done(feed) == 1
+        await broker.publish("a", Update(done=2))
+        assert await next_done(feed) == 2  # the warnings of the entries before it are logged
     assert sum("unreadable" in record.getMessage() for record in caplog.records) == 3
     broker.close()
 
