@@ -220,6 +220,7 @@ class SetWatcher(Watcher):
         for job in self._dropped:
             self.reference.leaves(job)
             self.reference.shown.pop(job, None)
+        self._record_shown()
         self._send_command(line, {"type": "unwatch_set", "prefix": prefix})
         self._await_answer(line)
 
@@ -263,9 +264,7 @@ class SetWatcher(Watcher):
         self.frames[prefix] = frame
         owed = {job for job in self.owed[prefix] if not self._is_ended(job)}
         self.owed[prefix] = owed | set(frame["jobs"])
-        shown = [job for one in self.frames.values() for job in one["jobs"]]
-        now = trio.current_time()
-        self._shown_since = {job: self._shown_since.get(job, now) for job in shown}
+        self._record_shown()
         hidden = [j for j in frame["jobs"] if not may_watch(j, {*self.rights, *self._before})]
         if hidden:
             raise Violated(f"sets: {self.name} may watch {self.rights}, and is shown {hidden}")
@@ -273,6 +272,11 @@ class SetWatcher(Watcher):
             self._check_set(frame, wanted)
         ((_, parsed),) = parse_frames(json.dumps(frame))
         self.watch.apply_set(parsed)  # type: ignore[arg-type]  # a frame of this type
+
+    def _record_shown(self) -> None:
+        shown = [job for frame in self.frames.values() for job in frame["jobs"]]
+        now = trio.current_time()
+        self._shown_since = {job: self._shown_since.get(job, now) for job in shown}
 
     def _check_set(self, frame: Mapping[str, Any], wanted: Wanted) -> None:
         """Checks a document of a set."""
