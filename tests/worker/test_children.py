@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +14,7 @@ from gateway.worker import Cancelled, Job
 from gateway.worker.publisher import PublishResult
 
 from .fake import FakePublisher, until
-from .fake_gateway import FakeGateway
+from .fake_gateway import DEADLINE, FakeGateway
 
 
 def double(number: int) -> int:
@@ -112,13 +113,19 @@ def test_map_raises_cancelled_and_drops_calls_that_have_not_begun(fake: FakePubl
     began: list[int] = []
     group = Job("batch:1", url=fake.url, children=None, accepts={"cancel"}, interrupt=True)
 
+    dropped = threading.Event()
+
     def work(item: int) -> None:
         began.append(item)
         until(group, lambda: group._report.interrupted)
+        if item > 0:  # it has begun before the others were dropped
+            dropped.wait(DEADLINE)
 
-    with ThreadPoolExecutor(1) as executor, pytest.raises(Cancelled), group:
-        list(group.map(executor, work, range(100)))
-    assert began == [0]
+    with ThreadPoolExecutor(1) as executor:
+        with pytest.raises(Cancelled), group:
+            list(group.map(executor, work, range(100)))
+        dropped.set()
+    assert began in ([0], [0, 1])
     (end,) = [
         update
         for update in fake.updates
