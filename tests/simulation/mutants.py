@@ -333,6 +333,10 @@ MUTANTS = (
            ("sets",),
            test="tests/delivery/test_sets.py::"
            "test_a_client_that_ignored_messages_after_it_unsubscribed_has_the_state_again"),
+    Mutant("set-shared-job-not-sent-again", "delivery/set_subscription.py",
+           "self._holder.release_for_client(job)", "self._holder.release(job)", ("sets",),
+           test="tests/delivery/test_sets.py::"
+           "test_a_client_that_ignored_messages_after_it_left_a_set_has_the_state_again"),
     Mutant("set-keeps-dropped-jobs", "delivery/job_set.py",
            "if member.seen_in_scan < self._scan:", "if False:", ("sets", "flush", "evict")),
     Mutant("set-end-of-a-displaced-job-not-sent", "delivery/set_subscription.py",
