@@ -36,6 +36,9 @@ from .world import World
 __all__ = ["Outcome", "run", "version"]
 
 ROOT = Path(__file__).parents[2]
+SIMULATED = ("auth", "brokers", "delivery", "http", "model", "node", "observability", "protocol",
+             "transports", "worker")  # fmt: skip
+"""The folders of the package whose code a run can execute."""
 
 COLLECTED_EVERY = 20
 """Runs between two garbage collections. There is none during a run, so that no run depends on its
@@ -150,16 +153,17 @@ def run(scenario: Scenario) -> Outcome:
 
 
 def version() -> str:
-    """A name for the code that a run has executed: a hash of the modules that it has imported and
-    of the Lua scripts, without comments and docstrings. Seeds of one version can be added up."""
-    files = {
-        Path(module.__file__)
-        for name, module in sys.modules.items()
-        if name.startswith(("gateway.", "tests.simulation.")) and module.__file__
-    }
-    files |= set((ROOT / "gateway").glob("**/*.lua"))
+    """Returns a name for the code of a run: a hash of the modules that a run can execute, without
+    comments and docstrings, and of the Lua scripts. Seeds of one version can be added up."""
     digest = sha256()
-    for file in sorted(files):
+    folders = [ROOT / "gateway" / folder for folder in SIMULATED]
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    files += [
+        file
+        for file in (ROOT / "tests" / "simulation").glob("*.py")
+        if not file.name.startswith(("test_", "mutants"))
+    ]
+    for file in sorted(file for file in files if file.suffix in (".py", ".lua")):
         text = file.read_text()
         digest.update(_without_prose(text) if file.suffix == ".py" else text.encode())
     return digest.hexdigest()[:10]
