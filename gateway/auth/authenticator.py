@@ -128,7 +128,7 @@ class Authenticator:
         """
         until += LEEWAY
         if until <= self.clock():
-            raise InvalidInput("is in the past: the token has already expired", field="until")
+            raise InvalidInput("until is in the past: the token has expired", field="until")
         await self.revocations.revoke({token_id: until})
         await self._refresh_revocations()
 
