@@ -14,6 +14,7 @@ from gateway.model.limits import DEFAULT_LIMITS
 from gateway.model.statuses import FINAL, HEALTHS, HINTS, RANK, STATUSES
 from gateway.protocol import close_codes
 from gateway.protocol.messages import SUBPROTOCOL
+from gateway.transports.sse import NO_POSITIONS
 
 __all__ = ["javascript", "javascript_fallback", "lua"]
 
@@ -140,6 +141,8 @@ _FALLBACK = """// Generated from the Python code by `python -m docs.generate`. D
 export const JOB_ID = /^(?=.{{1,{max_job_id}}}$){job_id}$/;
 /** Jobs in one Server-Sent Events request, with default limits. */
 export const MAX_STREAM_JOBS = {max_jobs_per_stream};
+/** The `Last-Event-ID` of a client that has received states before, and names no positions. */
+export const NO_POSITIONS = '{no_positions}';
 /** Seconds of silence before the gateway pings. */
 export const PING_INTERVAL = {ping_interval};
 /** No close frame came: RFC 6455 §7.1.5. */
@@ -177,6 +180,7 @@ def _for_browsers() -> dict[str, object]:
         "max_hz": _number(DEFAULT_LIMITS.max_hz),
         "max_job_id": constants.MAX_JOB_ID,
         "max_jobs_per_stream": DEFAULT_LIMITS.max_jobs_per_stream,
+        "no_positions": NO_POSITIONS,
         "ping_interval": _number(DEFAULT_LIMITS.ping_interval),
         "status_type": " | ".join(repr(status) for status in STATUSES),
         "statuses": list(STATUSES),

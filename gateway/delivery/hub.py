@@ -100,6 +100,7 @@ class Hub:
         *,
         mode: Mode = "latest",
         position: Position | None = None,
+        resumed: bool = False,
         quota_key: QuotaKey | None = None,
     ) -> Subscription:
         """Watches `job` from `position` on (None: from a snapshot).
@@ -107,7 +108,8 @@ class Hub:
         If the topic is loaded and has newer events, the outbox is notified at once, otherwise when
         the topic is loaded or has an event. A client that comes from a faster node may have seen
         newer events than the topic: it is sent no older state, unless another read of the broker
-        returns nothing newer.
+        returns nothing newer. `resumed` says that this may be so although the client has sent no
+        position.
 
         `quota_key` is the client in whose quota the topic counts; None: the node itself.
 
@@ -129,7 +131,7 @@ class Hub:
         if not topic.subscriptions:
             topic.quota_key = quota_key
         subscription = Subscription(topic, outbox, mode, position, quota_key=quota_key)
-        if position is not None and (topic.loading or position > topic.position):
+        if resumed if position is None else (topic.loading or position > topic.position):
             # The client may be ahead of this topic, or of a read that is still running.
             subscription.client_may_be_ahead = True
             self.to_load.add(job)

@@ -135,12 +135,15 @@ class Session:
         sets: Sequence[WatchSet] = (),
         *,
         mode: Mode = "latest",
+        resumed: bool = False,
     ) -> None:
         """Watches the jobs and sets of a request, for clients that cannot send commands.
 
+        `resumed` says that the client may have received states before, whose positions are unknown.
         Jobs and sets over the quota are denied, by the same messages as a command's, and the others
         are watched. Raises `NodeFull` if none is watched.
         """
+        self._sets.resumed = resumed
         last_error: NodeFull | None = None
         denied: dict[str, str] = {}
         refused: list[tuple[WatchSet, NodeFull]] = []
@@ -228,7 +231,12 @@ class Session:
             subscription.restart(position)
         else:
             self._subscriptions[job] = self._hub.subscribe(
-                job, self.outbox, mode=mode, position=position, quota_key=self._sets.quota_key
+                job,
+                self.outbox,
+                mode=mode,
+                position=position,
+                resumed=self._sets.resumed,
+                quota_key=self._sets.quota_key,
             )
         self.counters.subscriptions_opened[position not in (None, UNSEEN)] += 1
 
@@ -258,6 +266,8 @@ class Session:
             raise Unauthorized("a token is needed first: send hello with one")
         if hello.max_hz is not None:
             self.outbox.limit_rate(hello.max_hz)
+        # A client with many jobs sends only as many positions as fit into a message.
+        self._sets.resumed = self._sets.resumed or bool(hello.positions)
         self._positions.clear()
         for job, (epoch, seq) in hello.positions.items():
             self._positions[job] = UNSEEN if epoch is None else Position(epoch, seq)

@@ -74,6 +74,9 @@ class SessionSets:
         self._positions = positions
         self.quota_key = quota_key
         """The client for which new subscriptions count."""
+        self.resumed = False
+        """Whether the client had a connection before this one, perhaps to another node. Then its
+        jobs are read from the broker before a snapshot of them is sent: see `Hub.subscribe`."""
         self._watches: dict[tuple[str, CommandId], SetSubscription] = {}
         self._shared: dict[str, _SharedSubscription] = {}
 
@@ -181,6 +184,7 @@ class SessionSets:
                     job,
                     self._outbox,
                     position=self._positions.pop(job, None),
+                    resumed=self.resumed,
                     quota_key=self.quota_key,
                 )
             shared = self._shared[job] = _SharedSubscription(subscription)

@@ -72,7 +72,7 @@ class Subscription:
     """The position of the last message that `next_message` has returned; None: none yet."""
     client_may_be_ahead: bool = False
     """Whether the client may have seen newer events than this topic. If so, nothing is sent before
-    the topic has reached the client's position, or the broker has nothing newer."""
+    the topic has passed the cursor (if there is one), or the broker was read again."""
     quota_key: QuotaKey | None = None
     """The client in whose quota the job counts; None for the node itself."""
     cancelled: bool = False
@@ -92,7 +92,9 @@ class Subscription:
         # First compare identity: it holds whenever the client was sent the newest event.
         if self.cursor is topic.position or topic.loading or self.cursor == topic.position:
             return False
-        return not self.client_may_be_ahead or self.cursor is None or self.cursor < topic.position
+        if not self.client_may_be_ahead:
+            return True
+        return self.cursor is not None and self.cursor < topic.position
 
     def next_message(self) -> Message | None:
         """Returns the next message, and moves the cursor past it. None if there is none, or if the
@@ -102,6 +104,7 @@ class Subscription:
         message = self.topic.read(self.cursor, self.mode)
         if message is not None:
             self.cursor = None if message.kind == "gap" else self.topic.position
+            self.client_may_be_ahead = False
             if self.on_final_state is not None and self.has_final_state:
                 self.on_final_state(self)
         return message

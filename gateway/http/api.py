@@ -288,6 +288,7 @@ class _Api:
                 node=self._node,
                 positions=positions,
                 sets=sets,
+                resumed=bool(last_id),
                 mode=mode,
                 permissions=permissions,
                 address=address_of(request),

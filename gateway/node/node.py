@@ -221,6 +221,7 @@ class Node:
         *,
         positions: Mapping[str, Position | None] = MappingProxyType({}),
         sets: Sequence[WatchSet] = (),
+        resumed: bool = False,
         mode: Mode = "latest",
         permissions: Permissions | None = None,
         max_hz: float | None = None,
@@ -233,6 +234,8 @@ class Node:
             positions: The jobs to which it is subscribed from the start, and its position in
                 each (None: it has nothing yet).
             sets: The sets that it watches from the start.
+            resumed: Whether it may have received states before that `positions` does not have. It
+                is then sent no snapshot before the broker was read.
             mode: The mode of these subscriptions.
             permissions: The permissions that its request grants. None: it must send a token if the
                 node requires tokens.
@@ -271,7 +274,7 @@ class Node:
                 if max_hz is not None:
                     outbox.limit_rate(max_hz)
                 try:
-                    session.watch_initial(positions, sets, mode=mode)
+                    session.watch_initial(positions, sets, mode=mode, resumed=resumed)
                 except NodeFull as error:
                     outbox.end(close_codes.OVERLOADED, detail=str(error))
                 return await serve_connection(

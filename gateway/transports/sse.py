@@ -4,8 +4,11 @@ An event's `id` contains `epoch-seq` of every job of the stream, in the order of
 joined by commas. When the browser reconnects it sends the last one in `Last-Event-ID`. Only the
 last event of a write has an id, because with a hundred jobs an id is longer than most events. A
 client that loses its connection during a write receives the events of that write again, and skips
-them by their positions. Jobs that are streamed only because a set contains them are not in the id:
-a set always begins with a snapshot.
+them by their positions.
+
+Jobs that are streamed only because a set contains them are not in the id: a set always begins with
+a snapshot. A client that sends an id has received states before, perhaps from a node that was
+faster. So the jobs whose positions are not in the id are read from the broker before they are sent.
 (WHATWG HTML, §9.2 Server-sent events.)
 """
 
@@ -26,7 +29,7 @@ from ..protocol.commands import Mode, WatchSet
 from ..protocol.messages import Message
 from .asgi_types import Receive, Send
 
-__all__ = ["format_event_id", "parse_event_id", "serve_events"]
+__all__ = ["NO_POSITIONS", "format_event_id", "parse_event_id", "serve_events"]
 
 _ID = re.compile(r"(\d{1,16})-(\d{1,16})")
 
@@ -37,9 +40,14 @@ HEADERS = [
 ]
 
 
+NO_POSITIONS = "-"
+"""The id of a stream that has only sets. Any other text that does not have the positions of the
+stream's jobs means the same: the client has received states before."""
+
+
 def format_event_id(positions: Mapping[str, Position]) -> str:
     """Returns the `id` of an event after which the client is at `positions`."""
-    return ",".join(f"{epoch}-{seq}" for epoch, seq in positions.values())
+    return ",".join(f"{epoch}-{seq}" for epoch, seq in positions.values()) or NO_POSITIONS
 
 
 def parse_event_id(jobs: Sequence[str], text: str | None) -> dict[str, Position | None]:
@@ -61,13 +69,15 @@ async def serve_events(
     node: Node,
     positions: Mapping[str, Position | None],
     sets: Sequence[WatchSet] = (),
+    resumed: bool = False,
     mode: Mode,
     permissions: Permissions,
     address: str,
     max_hz: float | None = None,
 ) -> None:
     """Streams the jobs in `positions`, and the `sets` with the jobs in their views, until the
-    client disconnects or the node drains. Progress is sent at most `max_hz` times a second."""
+    client disconnects or the node drains. Progress is sent at most `max_hz` times a second.
+    `resumed` is that of `Node.serve`."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     sink = _Sink(send, positions, limits=node.limits)
     source = _Source(receive)
@@ -76,6 +86,7 @@ async def serve_events(
         sink,
         positions=positions,
         sets=sets,
+        resumed=resumed,
         mode=mode,
         permissions=permissions,
         max_hz=max_hz,
@@ -118,7 +129,7 @@ class _Sink:
         *others, last = texts
         event_id = format_event_id(self._positions).encode()
         body = [b"data: %b\n\n" % text for text in others]
-        body.append((b"id: %b\ndata: %b\n\n" if event_id else b"%bdata: %b\n\n") % (event_id, last))
+        body.append(b"id: %b\ndata: %b\n\n" % (event_id, last))
         self._rest = b"".join(body)
         return False
 

@@ -11,6 +11,7 @@ import trio
 
 from gateway import Gateway
 from gateway.model.state import Update
+from gateway.transports.sse import NO_POSITIONS
 
 from .client import PATIENCE, connect
 from .test_http_client import event, open_stream
@@ -126,13 +127,19 @@ async def test_a_stream_can_have_a_set_and_a_job(gateway: Gateway, port: int) ->
     ]
 
 
-async def test_a_stream_of_a_set_alone_has_no_ids(gateway: Gateway, port: int) -> None:
+async def test_the_id_of_a_stream_of_sets_has_no_positions(gateway: Gateway, port: int) -> None:
+    """It says only that the client has received states before."""
     await publish(gateway, "a:1", percent=1)
     async with connect(port) as raw:
         await open_stream(raw, "/api/events?set=a:")
         events = [await event(raw) for _ in range(3)]
-        assert [id_ for id_, _ in events] == ["", "", ""]
+        assert {id_ for id_, _ in events} <= {"", NO_POSITIONS}
+        assert events[-1][0] == NO_POSITIONS
         assert [describe(frame) for _, frame in events] == ["welcome", "a: a:1", "a:1 1"]
+    async with connect(port) as raw:
+        await open_stream(raw, "/api/events?set=a:&job=a:1", last_event_id=NO_POSITIONS)
+        events = [await event(raw) for _ in range(3)]
+        assert sorted(describe(frame) for _, frame in events) == ["a: a:1", "a:1 1", "welcome"]
 
 
 def describe(frame: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from gateway.model.errors import BrokerUnavailable
 from gateway.model.state import Event, Position, State, Update
 from gateway.node.connections import RECONNECT_WITHIN
 from gateway.protocol import close_codes
+from gateway.protocol.commands import WatchSet
 
 from ..fakes import FakeSource, Sink
 
@@ -81,6 +83,47 @@ async def test_an_unavailable_broker_delays_events_and_loses_none(
         assert [frame["seq"] for frame in late_sink.frames_of("progress")] == list(range(2, 11))
         nursery.cancel_scope.cancel()
     assert "away" in caplog.text
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("websocket", [False, True])
+async def test_a_client_that_may_have_newer_states_waits_until_the_broker_was_read(
+    websocket: bool, by_name: bool, resumed: bool, autojump_clock: MockClock
+) -> None:
+    """A client comes from another node without a position of this job. This node has a state, but
+    cannot know whether the client had a newer one. A new client is sent it at once."""
+    broker = AwayBroker(clock=trio.current_time, monotonic=trio.current_time)
+    broker.answers = True
+    node = Node(broker)
+    await broker.publish("a:1", Update(percent=1))
+    source, sink = FakeSource(), Sink()
+    sets = () if by_name else (WatchSet(prefix="a:"),)
+    jobs = {"a:1": None} if by_name else {}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        nursery.start_soon(partial(node.serve, FakeSource(), Sink(), positions={"a:1": None}))
+        await trio.sleep(1)
+        broker.answers = False
+        if websocket:
+            nursery.start_soon(node.serve, source, sink)
+            if resumed:
+                await source.send(type="hello", positions={"other": [1, 1]})
+            for command in sets:
+                await source.send(type="watch_set", prefix=command.prefix)
+            await source.send(type="subscribe", jobs=list(jobs))
+        else:
+            serve = partial(node.serve, source, sink, positions=jobs, sets=sets, resumed=resumed)
+            nursery.start_soon(serve)
+        await trio.sleep(1)
+        assert len(sink.frames_of("progress")) == (not resumed)
+        broker.answers = True
+        await trio.sleep(3)
+        assert [frame["snapshot"] for frame in sink.frames_of("progress")] == [True]
+        await broker.publish("a:1", Update(percent=2))
+        await trio.sleep(1)
+        assert sink.frames_of("progress")[-1]["prev"] == 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_readiness_depends_on_the_probe_and_the_broker(autojump_clock: MockClock) -> None:

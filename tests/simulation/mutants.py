@@ -142,8 +142,10 @@ MUTANTS = (
            "self.cursor = None if message.kind == \"gap\" else self.topic.position",
            "self.cursor = self.cursor or self.topic.position"),
     Mutant("client-gets-older-state-of-a-slower-node", "delivery/topic.py",
-           "return not self.client_may_be_ahead or self.cursor is None or "
-           "self.cursor < topic.position", "return True"),
+           "return self.cursor is not None and self.cursor < topic.position", "return True"),
+    Mutant("resumed-stream-not-read-again", "delivery/hub.py",
+           "if resumed if position is None else (topic.loading or position > topic.position):",
+           "if position is not None and (topic.loading or position > topic.position):"),
     Mutant("forgotten-end-becomes-null", "delivery/topic.py",
            "self.position == requested_at and not self.latest.state.final:",
            "self.position == requested_at:"),

@@ -168,11 +168,13 @@ class SetWatcher(Watcher):
 
     def _positions(self) -> dict[str, Any]:
         self._begins()
-        return {
-            job: list(at)
-            for job, at in self.watch.positions().items()
-            if at[0] is not None and job in self.reference.known
-        }
+        return self._some_of(
+            {
+                job: list(at)
+                for job, at in self.watch.positions().items()
+                if at[0] is not None and job in self.reference.known
+            }
+        )
 
     def _begins(self) -> None:
         """Begins a connection: each set starts with a snapshot, and no ends are outstanding."""

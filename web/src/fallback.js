@@ -53,6 +53,8 @@ function openHttp(url, environment, events, runCycle) {
   /** The id of the command to acknowledge when the gateway has answered; null: there is none. @type {number | null} */
   let pendingCommandId = null;
   let ended = false;
+  /** Whether the page has received states before, perhaps from a faster node. */
+  let resumed = false;
   /** Whether the gateway has answered a request. */
   let answered = false;
   let welcomed = false;
@@ -81,6 +83,7 @@ function openHttp(url, environment, events, runCycle) {
   /** Delivers a frame. @param {Frame} frame */
   function emit(frame) {
     if (ended) return;
+    if (frame.type === 'progress') resumed = true;
     if (frame.type !== 'welcome') return events.onFrame(frame);
     // Each stream begins with a welcome. Only the first one is that of this transport.
     events.onFrame(welcomed ? { type: 'feed', stale: frame.stale === true } : frame);
@@ -163,7 +166,7 @@ function openHttp(url, environment, events, runCycle) {
       if (!answered) await requestHealth(signal);
       if (signal.aborted) return;
       await runCycle({
-        jobs: [...wantedJobs], sets: [...sets.values()], signal, locks, maxHz, request: requestFunction(signal), welcome, emit, restart: scheduleCycle, end, environment, events,
+        jobs: [...wantedJobs], sets: [...sets.values()], resumed, signal, locks, maxHz, request: requestFunction(signal), welcome, emit, restart: scheduleCycle, end, environment, events,
         pause: (ms) => new Promise((done) => void environment.setTimeout(done, ms)),
       });
     } catch (error) {
@@ -187,6 +190,7 @@ function openHttp(url, environment, events, runCycle) {
     if (ended) return;
     if (command.type === 'hello') {
       if (command.max_hz !== undefined) maxHz = command.max_hz;
+      if (command.positions !== undefined) resumed = true;
       const tokenChanged = token !== undefined && command.token !== undefined && command.token !== token;
       token = command.token ?? token;
       if (tokenChanged) scheduleCycle();

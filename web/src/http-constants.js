@@ -6,6 +6,8 @@
 export const JOB_ID = /^(?=.{1,200}$)(?:\.{0,2}[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*|\.{3}[A-Za-z0-9_.:@-]*)(?:\/(?:\.{0,2}[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*|\.{3}[A-Za-z0-9_.:@-]*))*$/;
 /** Jobs in one Server-Sent Events request, with default limits. */
 export const MAX_STREAM_JOBS = 100;
+/** The `Last-Event-ID` of a client that has received states before, and names no positions. */
+export const NO_POSITIONS = '-';
 /** Seconds of silence before the gateway pings. */
 export const PING_INTERVAL = 25;
 /** No close frame came: RFC 6455 §7.1.5. */

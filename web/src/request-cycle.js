@@ -13,6 +13,7 @@ export const RESPONSE_TIMEOUT = 10_000;
  * @typedef {object} RequestCycle
  * @property {string[]} jobs
  * @property {WatchSet[]} sets
+ * @property {boolean} resumed  whether the page has received states before, perhaps from a faster node
  * @property {AbortSignal} signal
  * @property {RequestLocks} locks
  * @property {number | undefined} maxHz

@@ -1,6 +1,6 @@
 /** Server-Sent Events: the wanted jobs are received in several streams, one for each lock. */
 
-import { ABNORMAL, MAX_STREAM_JOBS, PING_INTERVAL } from './http-constants.js';
+import { ABNORMAL, MAX_STREAM_JOBS, NO_POSITIONS, PING_INTERVAL } from './http-constants.js';
 import { pollJobs } from './polling.js';
 import { RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
 
@@ -39,19 +39,20 @@ export async function stream(cycle) {
 }
 
 /**
- * Merges the frames of jobs that are in several streams (of sets, and by name). An event that one stream has
- * delivered is dropped in the others, and a frame that does not continue the position becomes a snapshot.
+ * Merges the frames of jobs that are in several streams (of sets, and by name). An event that is not newer than what
+ * another stream has delivered is dropped, and a frame that does not continue the position becomes a snapshot.
  * @param {RequestCycle['emit']} emit
  * @returns {RequestCycle['emit']}
  */
 function mergeStreams(emit) {
-  /** @type {Map<string, { epoch: number | null, seq: number }>} */
+  /** @type {Map<string, { epoch: number, seq: number }>} */
   const positions = new Map();
   return (frame) => {
     if (frame.type !== 'progress') return emit(frame);
-    const { job, epoch, seq, prev, snapshot } = frame;
+    const { job, seq, prev, snapshot } = frame;
+    const epoch = frame.epoch ?? 0; // an unknown job has no epoch
     const position = positions.get(job);
-    if (position !== undefined && position.epoch === epoch && seq <= position.seq && seq > 0) return;
+    if (position !== undefined && seq > 0 && (epoch < position.epoch || (epoch === position.epoch && seq <= position.seq))) return;
     positions.set(job, { epoch, seq });
     emit(!snapshot && (position?.epoch !== epoch || position.seq !== prev) ? { ...frame, prev: null, snapshot: true } : frame);
   };
@@ -67,9 +68,10 @@ function withId(id, emit) {
  * lack of quota: then the other streams continue.
  * @param {string[][]} parameters @param {RequestCycle} cycle
  */
-async function streamJobs(parameters, { request, signal, emit, end, environment, events, maxHz }) {
+async function streamJobs(parameters, { resumed, request, signal, emit, end, environment, events, maxHz }) {
   const query = new URLSearchParams(parameters);
   if (maxHz !== undefined) query.set('max_hz', String(maxHz));
+  if (resumed) query.set('lastEventId', NO_POSITIONS); // the gateway sends nothing older
   const { response } = await request(`api/events?${query}`, RESPONSE_TIMEOUT);
   if (!response.ok || response.body === null) return end(ABNORMAL, `answered with ${response.status}`);
   const requested = parameters.filter(([name]) => name === 'job' || name === 'set').map(([, value]) => value);

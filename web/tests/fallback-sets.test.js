@@ -84,3 +84,20 @@ test('a set by polling: first its jobs, then the state of each', async () => {
   assert.equal(store.get(), before, 'the set is the same');
   assert.equal(connection.peek('u:1').state.percent, 30);
 });
+
+test('a stream of a slower node delivers nothing older than another stream has delivered', async () => {
+  const { world, gateway, connection } = await pageWithoutWebSocket();
+  await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
+  for (const prefix of ['u:', 'u']) setStore({ prefix }, connection).subscribe(() => {});
+  await world.pass(1_000);
+  await tick();
+  const [fast, slow] = gateway.streams.slice(-3);
+  const received = [];
+  await fast.deliver(welcome, set(null, 1, ['u:1']), snapshot('u:1', 2, 3));
+  connection.watch('u:1', ({ epoch, seq }) => received.push([epoch, seq]));
+  await slow.deliver(welcome, { ...set(null, 1, ['u:1']), prefix: 'u' }, snapshot('u:1', 2, 1), snapshot('u:1', 1, 9), step('u:1', 1, 9, 10));
+  await fast.deliver(step('u:1', 2, 3, 4));
+  await slow.deliver(step('u:1', 2, 1, 5));
+  assert.deepEqual(received, [[2, 3], [2, 4], [2, 5]]);
+  assert.equal(connection.status().violations, 0);
+});

@@ -178,3 +178,30 @@ test('when a node drains, SSE changes to another node: a request first, then a s
   assert.deepEqual([transport, reconnects, violations], ['sse', 1, 0]);
   assert.deepEqual(new Set(states.slice(states.indexOf('live'))), new Set(['live']));
 });
+
+test('a page that has received states says so, so that a slower node sends it nothing older', async () => {
+  const { world, gateway, connection } = await pageWithoutWebSocket();
+  assert.equal(gateway.streams[0].resumed, false, 'a new page is sent what the node has');
+  await gateway.streams[0].deliver(welcome);
+  connection.watch('b', () => {});
+  await world.pass(1_000);
+  await tick();
+  assert.equal(gateway.streams.at(-1).resumed, false);
+  await gateway.streams.at(-1).deliver(welcome, snapshot('a', 1, 1));
+  connection.watch('c', () => {});
+  await world.pass(1_000);
+  await tick();
+  assert.deepEqual([gateway.streams.at(-1).jobs, gateway.streams.at(-1).resumed], [['a', 'b', 'c'], true]);
+});
+
+test('a page that has received states over another transport says so', async () => {
+  const { world, gateway } = await pageWithoutWebSocket();
+  await gateway.streams[0].deliver(welcome, snapshot('a', 1, 1));
+  await gateway.streams[0].end();
+  for (let i = 0; i < 20 && gateway.streams.length < 2; i++) {
+    if (world.socket.readyState === 0) world.socket.drop(1006);
+    await world.pass(5_000);
+    await tick();
+  }
+  assert.equal(gateway.streams[1].resumed, true);
+});

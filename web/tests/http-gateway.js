@@ -20,7 +20,7 @@ export function httpGateway(world, { events = true } = {}) {
     if (gateway.override) return gateway.override(pathname);
     if (pathname === '/healthz') return Response.json({ status: 'ok', node: 'n1' }, { headers: GATEWAY_HEADERS });
     if (pathname === '/api/events') {
-      const stream = { jobs: searchParams.getAll('job'), set: searchParams.get('set'), signal };
+      const stream = { jobs: searchParams.getAll('job'), set: searchParams.get('set'), resumed: searchParams.has('lastEventId'), signal };
       const body = new ReadableStream({
         start(controller) {
           stream.deliver = (...frames) => {
