@@ -74,7 +74,7 @@ def request_for_child(
         request is None
         or request.alone
         or request.refused is not None
-        or (request.verb not in constants.LASTING_VERBS and (started_at or 0) > request.at)
+        or (request.verb not in constants.LASTING_VERBS and (started_at or 0) >= request.at)
         or request.verb not in accepts
         or (after is not None and request.at <= after.at)
     ):

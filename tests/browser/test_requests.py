@@ -145,15 +145,18 @@ def test_buttons_follow_the_state_and_two_clicks_send_one_request(
     assert [(request["verb"], request["attempt"]) for request in sent_requests] == [("cancel", 1)]
 
 
-def test_a_button_keeps_its_place_while_the_percentage_grows(page: Page, served: Served) -> None:
+def test_a_button_keeps_its_place_while_the_percentage_and_the_time_grow(
+    page: Page, served: Served
+) -> None:
+    page.goto(served.url)
     places = []
     for percent in (2, 11, 48, 99):
         served.report("train:7", percent=percent, accepts=["cancel"])
-        if percent == 2:
-            page.goto(served.url)
         expect(row_of(page, "train:7")).to_contain_text(f"{percent}%")
         places.append(stop(page).bounding_box())
-    assert places == places[:1] * 4
+    expect(row_of(page, "train:7").locator("time")).to_have_text("2 s")
+    places.append(stop(page).bounding_box())
+    assert places == places[:1] * 5
 
 
 @pytest.mark.parametrize("first", ["asked", "silent"])

@@ -22,6 +22,17 @@ app.conf.update(
 report_tasks(app, lease=1.0, accepts=["cancel"])
 
 
+def end_all_tasks() -> None:
+    """Ends the tasks that run or wait."""
+    app.control.purge()
+    inspect: Any = app.control.inspect()
+    for tasks_of in (inspect.scheduled, inspect.reserved, inspect.active):
+        for tasks in (tasks_of() or {}).values():
+            for task in tasks:
+                id_ = task.get("request", task)["id"]
+                app.control.revoke(id_, terminate=True, signal="SIGKILL")
+
+
 @app.task(job="video:{video}")
 def encode(video: int, *, preset: str = "fast") -> str:
     job = current_job()

@@ -41,7 +41,7 @@ class Recorder:
             return job in self._states and condition(self._states[job][-1])
 
         with self._changed:
-            assert self._changed.wait_for(reached, DEADLINE), self._states
+            assert self._changed.wait_for(reached, DEADLINE), self._states.get(job)
             return list(self._states[job])
 
     def first(self, job: str, number: int) -> list[State]:

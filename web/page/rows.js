@@ -80,7 +80,8 @@ export class Rows {
       const isEnded = isOver(knownJob.look);
       const end = state.finished_at ?? state.updated_at ?? now;
       const since = state.started_at ?? state.created_at ?? now;
-      const text = isEnded ? ago(now - end) : roundedElapsed(now - since);
+      // In the first second there would be "less than 1 s", which is wider and moves the buttons beside it.
+      const text = isEnded ? ago(now - end) : roundedElapsed(Math.max(1, now - since));
       if (time.textContent === text) continue;
       time.textContent = text;
       const moment = new Date((isEnded ? end : since) * 1000);

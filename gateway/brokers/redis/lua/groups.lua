@@ -244,7 +244,7 @@ local function send_inherited_request(job, record)
     local _, status, request, id, verb, stage, alone = unpack(fields, 1, 7)
     if not fields.err and fields[1] == VERSION and (RANK[status] or 2) < 2
       and request and stage ~= 'refused' and not alone
-      and (LASTING_VERBS[verb] or tonumber(record.started_at or 0) <= stored_at(request))
+      and (LASTING_VERBS[verb] or tonumber(record.started_at or 0) < stored_at(request))
       and accepts_verb(record, verb) and stored_at(request) > own_at
       and (not found or (verb == 'cancel' and found.verb ~= verb)) then
       found = {text = request, id = id, verb = verb}
