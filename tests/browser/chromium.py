@@ -44,6 +44,8 @@ __all__ = [
     "sync_playwright",
 ]
 
+EXECUTABLES = ("chromium-headless-shell", "chromium", "google-chrome")
+"""In this order: the first has no windows, and needs half as much CPU time for these tests."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -60,7 +62,7 @@ SOON = 30_000
 @contextmanager
 def launched() -> Iterator[Browser]:
     """Yields a headless Chromium with an empty profile of its own, or skips the test."""
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    executable = next(filter(None, map(shutil.which, EXECUTABLES)), None)
     if executable is None:
         pytest.skip("needs Chromium on the PATH: apt install chromium")
     expect.set_options(timeout=SOON)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli.processes import GATEWAY, Running, clean_environment
+from tests.cli.processes import GATEWAY, Running, run_command
 
 from .chromium import Complaints, Locator, Page, Route, expect
 from .locators import connection_of, row_of
@@ -284,9 +284,9 @@ SECRET = secrets.token_urlsafe(32)
 
 
 def mint(*claims: str) -> str:
-    command = [*GATEWAY, "token", "--secret", SECRET, "--ttl", "1h", *claims]
-    made = subprocess.run(command, capture_output=True, check=True, env=clean_environment())
-    return made.stdout.decode().strip()
+    made = run_command("token", "--secret", SECRET, "--ttl", "1h", *claims)
+    made.check_returncode()
+    return made.stdout.strip()
 
 
 @pytest.fixture(scope="module")

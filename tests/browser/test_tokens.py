@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from gateway.auth import tokens
 from gateway.auth.keys import read_keys
 from gateway.auth.permissions import LEEWAY
-from tests.cli.processes import GATEWAY, clean_environment
+from tests.cli.processes import run_command
 
 from .chromium import Complaints, Locator, Page, Route, WebSocket, expect
 from .foreign import PAGES
@@ -51,13 +50,9 @@ PAGE = """<!doctype html>
 
 
 def mint(*claims: str, ttl: str = "1h") -> str:
-    made = subprocess.run(
-        [*GATEWAY, "token", "--secret", SECRET, "--ttl", ttl, *claims],
-        capture_output=True,
-        check=True,
-        env=clean_environment(),
-    )
-    return made.stdout.decode().strip()
+    made = run_command("token", "--secret", SECRET, "--ttl", ttl, *claims)
+    made.check_returncode()
+    return made.stdout.strip()
 
 
 def over_in(seconds: float) -> str:

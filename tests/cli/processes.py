@@ -13,12 +13,14 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Self
 
-__all__ = ["GATEWAY", "Running", "Terminal", "clean_environment"]
+from .fork_server import ForkedProcess
+
+__all__ = ["GATEWAY", "Running", "Terminal", "clean_environment", "run_command"]
 
 GATEWAY = (sys.executable, "-m", "gateway.cli")
 WITHIN = 30.0  # seconds: far more than any step needs, so that only a hanging process fails
@@ -33,6 +35,19 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return inherited | {"PROGRESS_GATEWAY_SHUTDOWN_DELAY": "0"} | variables
 
 
+def _may_be_forked(command: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Returns whether the fork server can start this command: `gateway`, in one process, with the
+    variables that this Python has read at its start."""
+    return (
+        sys.platform == "linux"
+        and command[: len(GATEWAY)] == GATEWAY
+        and "demo" not in command
+        and "--processes" not in command
+        and "PROGRESS_GATEWAY_PROCESSES" not in env
+        and all(os.environ.get(name) == env[name] for name in env if name.startswith("PYTHON"))
+    )
+
+
 class Running:
     """A running process, in its own session. At the end of the `with` block it and all processes
     that it has started are killed."""
@@ -41,15 +56,23 @@ class Running:
         self, *command: str, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
     ) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self.process = subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-            env=clean_environment() | dict(env or {}),
-            start_new_session=True,
-        )
+        variables = clean_environment() | dict(env or {})
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        if _may_be_forked(command, variables):
+            arguments = command[len(GATEWAY) :]
+            self.process = ForkedProcess(
+                arguments, env=variables, stdin=stdin, stderr=self._errors.fileno()
+            )
+        else:
+            self.process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                env=variables,
+                start_new_session=True,
+            )
         assert self.process.stdout is not None
         self._stdout = self.process.stdout.fileno()
         self.output = b""
@@ -106,6 +129,13 @@ class Running:
                 if not data:
                     return self.process.wait(max(0.1, deadline - time.monotonic()))
                 self.output += data
+
+
+def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs `gateway` with these arguments, and returns its exit code and what it has written."""
+    with Running(*GATEWAY, *arguments, env=variables) as process:
+        code = process.end()
+        return subprocess.CompletedProcess(arguments, code, process.output.decode(), process.errors)
 
 
 class Terminal:

@@ -12,18 +12,11 @@ from tests.brokers.redis.server import session_server
 from tests.worker.fake_gateway import FakeGateway, problem
 
 from .conftest import address
-from .processes import GATEWAY, Running, clean_environment
+from .processes import GATEWAY, Running, run_command
 
 
 def publish(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*GATEWAY, "publish", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env=clean_environment(**variables),
-    )
+    return run_command("publish", *arguments, **variables)
 
 
 def answer(*arguments: str, url: str) -> dict[str, Any]:

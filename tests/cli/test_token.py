@@ -7,33 +7,19 @@ from pathlib import Path
 
 import jwt
 import pytest
-from attrs import frozen
 
 from tests.auth.signing import SECRET, private_pem, public_pem
 
 from .conftest import address
-from .processes import GATEWAY, Running
+from .processes import GATEWAY, Running, run_command
 
 WITH_SECRET = {"PROGRESS_GATEWAY_SECRET": SECRET}
 
 
-@frozen
-class Ran:
-    code: int
-    output: str
-    errors: str
-
-
-def run_command(*arguments: str, **env: str) -> Ran:
-    with Running(*GATEWAY, *arguments, env=env) as process:
-        code = process.end()
-        return Ran(code, process.output.decode(), process.errors)
-
-
 def make_token(*arguments: str, **env: str) -> str:
     process = run_command("token", *arguments, **(WITH_SECRET | env))
-    assert process.errors == ""
-    return process.output.strip()
+    assert process.stderr == ""
+    return process.stdout.strip()
 
 
 def test_a_token_has_the_requested_claims() -> None:
@@ -50,7 +36,7 @@ def test_a_key_file_signs_tokens(tmp_path: Path) -> None:
     private = tmp_path / "key.pem"
     private.write_text(private_pem("EdDSA"))
     process = run_command("token", "--publish", "*", "--keys", str(private))
-    claims = jwt.decode(process.output.strip(), public_pem("EdDSA"), algorithms=["EdDSA"])
+    claims = jwt.decode(process.stdout.strip(), public_pem("EdDSA"), algorithms=["EdDSA"])
     assert claims["publish"] == ["*"]
 
 
@@ -71,9 +57,9 @@ def test_an_error_names_the_setting(
     arguments: list[str], env: dict[str, str], expected: str
 ) -> None:
     process = run_command("token", *arguments, **env)
-    assert process.code == 2
-    assert expected in process.errors
-    assert "short" not in process.errors
+    assert process.returncode == 2
+    assert expected in process.stderr
+    assert "short" not in process.stderr
 
 
 @pytest.fixture
@@ -85,18 +71,18 @@ def url() -> Iterator[str]:
 def test_publish_and_watch_use_a_token(url: str) -> None:
     token = make_token("--watch", "*", "--publish", "mine:*")
     env = {"PROGRESS_GATEWAY_URL": url, "PROGRESS_GATEWAY_TOKEN": token}
-    assert run_command("publish", "mine:1", "--status", "succeeded", **env).code == 0
+    assert run_command("publish", "mine:1", "--status", "succeeded", **env).returncode == 0
     refused_result = run_command("publish", "theirs:1", **env)
-    assert refused_result.code == 1
-    assert "403" in refused_result.errors
+    assert refused_result.returncode == 1
+    assert "403" in refused_result.stderr
     nobody = run_command("publish", "mine:1", PROGRESS_GATEWAY_URL=url)
-    assert nobody.code == 1
-    assert "401" in nobody.errors
+    assert nobody.returncode == 1
+    assert "401" in nobody.stderr
     watched = run_command("watch", "mine:1", **env)
-    assert watched.code == 0
+    assert watched.returncode == 0
     nobody = run_command("watch", "mine:1", PROGRESS_GATEWAY_URL=url)
-    assert nobody.code == 3
-    assert "(4500)" in nobody.errors
+    assert nobody.returncode == 3
+    assert "(4500)" in nobody.stderr
 
 
 class TestATokenInAFile:
@@ -114,7 +100,7 @@ class TestATokenInAFile:
             ["revoke", "t1"],
         ):
             result = run_command(*command, **env)
-            assert (result.code, result.errors) == (0, ""), command
+            assert (result.returncode, result.stderr) == (0, ""), command
 
     @pytest.mark.parametrize("command", [["publish", "a"], ["cancel", "a"], ["revoke", "t1"]])
     def test_an_empty_token_file_is_named(
@@ -122,9 +108,9 @@ class TestATokenInAFile:
     ) -> None:
         file = tmp_path / "token"
         result = run_command(*command, "--url", url, "--token-file", str(file))
-        assert result.code == 2
-        assert f"no token in {file}: " in result.errors
-        assert result.errors.count("\n") == 1
+        assert result.returncode == 2
+        assert f"no token in {file}: " in result.stderr
+        assert result.stderr.count("\n") == 1
 
     def test_a_token_that_the_gateway_refuses_is_not_an_unavailable_gateway(
         self, url: str, tmp_path: Path
@@ -132,8 +118,8 @@ class TestATokenInAFile:
         file = tmp_path / "token"
         file.write_text("no.such.token")
         result = run_command("publish", "a", "--done", "1", "--url", url, "--token-file", str(file))
-        assert result.code == 1
-        assert result.errors.startswith("Error: rejected: 401 ")
+        assert result.returncode == 1
+        assert result.stderr.startswith("Error: rejected: 401 ")
 
     def test_an_option_overrides_a_variable_and_a_token_its_file(
         self, url: str, tmp_path: Path
@@ -150,7 +136,9 @@ class TestATokenInAFile:
             (["--token", bad, "--token-file", str(goods)], {}, 1),
         ]:
             assert (
-                run_command("publish", "a", "--done", "1", "--url", url, *flags, **variables).code
+                run_command(
+                    "publish", "a", "--done", "1", "--url", url, *flags, **variables
+                ).returncode
                 == code
             )
 
@@ -158,20 +146,20 @@ class TestATokenInAFile:
 def test_a_revoked_token_is_refused(url: str) -> None:
     token = make_token("--publish", "*", "--id", "t1")
     env = {"PROGRESS_GATEWAY_URL": url, "PROGRESS_GATEWAY_TOKEN": token}
-    assert run_command("publish", "a", "--done", "1", **env).code == 0
+    assert run_command("publish", "a", "--done", "1", **env).returncode == 0
     result = run_command("revoke", token, PROGRESS_GATEWAY_URL=f"{url}/")
-    assert (result.code, result.output) == (0, "revoked t1\n")
+    assert (result.returncode, result.stdout) == (0, "revoked t1\n")
     again = run_command("publish", "a", **env)
-    assert again.code == 1
-    assert "revoked" in again.errors
+    assert again.returncode == 1
+    assert "revoked" in again.stderr
 
 
 def test_serving_others_without_keys_is_refused() -> None:
     process = run_command("serve", "--bind", "0.0.0.0:0")
-    assert process.code == 2
-    assert process.errors.startswith(
+    assert process.returncode == 2
+    assert process.stderr.startswith(
         "Error: --bind (PROGRESS_GATEWAY_BIND): 0.0.0.0 can be reached"
     )
-    assert "--insecure" in process.errors
+    assert "--insecure" in process.stderr
     with Running(*GATEWAY, "serve", "--bind", "0.0.0.0:0", "--insecure") as served:
         assert address(served)

@@ -23,8 +23,7 @@ from tests.auth.signing import OTHER_SECRET, SECRET, sign
 from tests.brokers.redis.server import Server, redis_server, session_server
 
 from ..conftest import address
-from ..processes import GATEWAY, WITHIN, Running
-from ..test_token import Ran, run_command
+from ..processes import GATEWAY, WITHIN, Running, run_command
 
 FILE = """
 bind = "127.0.0.1:0"
@@ -80,21 +79,21 @@ class TestSettingsFile:
         file = tmp_path / "gateway.toml"
         file.write_text('bind = "127.0.0.1:1"\norigins = "https://a"\n')
         result = run_command("check", "--config", str(file), "--bind", "127.0.0.1:0")
-        assert "127.0.0.1:0 is free" in result.output
-        assert "https://a" in result.output
+        assert "127.0.0.1:0 is free" in result.stdout
+        assert "https://a" in result.stdout
         result = run_command(
             "check",
             PROGRESS_GATEWAY_CONFIG=str(file),
             PROGRESS_GATEWAY_BIND="[::1]:0",
             PROGRESS_GATEWAY_ORIGINS="https://b",
         )
-        assert "[::1]:0 is free" in result.output
-        assert "https://b" in result.output
+        assert "[::1]:0 is free" in result.stdout
+        assert "https://b" in result.stdout
 
     def test_an_unreadable_file_is_named(self) -> None:
         result = run_command("serve", "--config", "/no/such/file")
-        assert result.code == 2
-        assert "/no/such/file" in result.errors
+        assert result.returncode == 2
+        assert "/no/such/file" in result.stderr
 
 
 class TestCheck:
@@ -106,13 +105,13 @@ class TestCheck:
         result = run_command(
             "check", "--config", str(file), "--bind", "127.0.0.1:0", "--keys", str(keys)
         )
-        assert (result.code, result.errors) == (0, "")
-        assert f"HS256 from {keys}; every client needs a token" in result.output
+        assert (result.returncode, result.stderr) == (0, "")
+        assert f"HS256 from {keys}; every client needs a token" in result.stdout
 
     def test_a_redis_is_checked(self) -> None:
         url = session_server().url
         done = run_command("check", "--bind", "127.0.0.1:0", "--redis", url)
-        lines = {line.split()[1]: line for line in done.output.splitlines()}
+        lines = {line.split()[1]: line for line in done.stdout.splitlines()}
         assert set(lines) >= {"redis", "trial", "functions", "keys", "memory", "clock", "latency"}
         assert lines["clock"].startswith("OK ")
 
@@ -129,16 +128,16 @@ class TestCheck:
                 check = partial(run_command, *arguments, "--redis", far)
                 result = await trio.to_thread.run_sync(check)
                 nursery.cancel_scope.cancel()
-        assert result.code == 0
-        but = {line.split()[1] for line in result.output.splitlines() if line.startswith("WARN ")}
+        assert result.returncode == 0
+        but = {line.split()[1] for line in result.stdout.splitlines() if line.startswith("WARN ")}
         assert but == {"limits", "memory", "latency"}
 
     def test_an_address_in_use_is_only_a_warning(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as gateway:
             result = run_command("check", "--bind", f"127.0.0.1:{gateway.getsockname()[1]}")
-        assert result.code == 1
-        assert "if the gateway itself is running" in result.output
-        assert "itself" not in run_command("check", "--bind", "192.0.2.1:1").output
+        assert result.returncode == 1
+        assert "if the gateway itself is running" in result.stdout
+        assert "itself" not in run_command("check", "--bind", "192.0.2.1:1").stdout
 
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -155,9 +154,9 @@ class TestCheck:
     )
     def test_problems_fail_the_check(self, arguments: list[str], expected: str) -> None:
         result = run_command("check", *arguments)
-        assert result.code == 1
-        assert expected in result.output
-        assert "Traceback" not in result.errors
+        assert result.returncode == 1
+        assert expected in result.stdout
+        assert "Traceback" not in result.stderr
 
 
 async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:
@@ -182,7 +181,7 @@ async def _from_afar(redis: Server, nursery: trio.Nursery) -> str:
     return f"redis://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
 
 
-def publish(url: str, secret: str) -> Ran:
+def publish(url: str, secret: str) -> subprocess.CompletedProcess[str]:
     token = sign({"exp": time.time() + 60, "publish": ["*"]}, key=secret)
     return run_command(
         "publish", "a", "--percent", "1", PROGRESS_GATEWAY_URL=url, PROGRESS_GATEWAY_TOKEN=token
@@ -235,21 +234,21 @@ def test_sighup_rotates_keys(tmp_path: Path, notified: Notified) -> None:
     with Running(*GATEWAY, "serve", "--config", str(file), env=env) as served:
         url = address(served)
         notified.receive("READY=1")
-        assert publish(url, SECRET).code == 0
-        assert publish(url, OTHER_SECRET).code == 1
+        assert publish(url, SECRET).returncode == 0
+        assert publish(url, OTHER_SECRET).returncode == 1
 
         keys.write_text(OTHER_SECRET)
         served.tell(signal.SIGHUP)
         notified.receive("RELOADING=1")
         notified.receive("READY=1")
-        assert publish(url, SECRET).code == 1
-        assert publish(url, OTHER_SECRET).code == 0
+        assert publish(url, SECRET).returncode == 1
+        assert publish(url, OTHER_SECRET).returncode == 0
 
         keys.write_text("short")
         served.tell(signal.SIGHUP)
         notified.receive("READY=1")
         assert "reload failed, keeping the current keys and limits" in served.errors
-        assert publish(url, OTHER_SECRET).code == 0
+        assert publish(url, OTHER_SECRET).returncode == 0
 
         served.tell(signal.SIGTERM)
         notified.receive("STOPPING=1")
@@ -278,7 +277,7 @@ def test_a_reload_adds_keys_and_names_ignored_settings(tmp_path: Path, notified:
         configure(old, new, origin="https://b", shutdown_timeout=3)
         served.tell(signal.SIGHUP)
         notified.receive("READY=1")
-        assert publish(url, SECRET).code == publish(url, OTHER_SECRET).code == 0
+        assert publish(url, SECRET).returncode == publish(url, OTHER_SECRET).returncode == 0
         assert '"keys": 2' in served.errors
         # The variable overrides the origins. Only some limits can be changed by a reload.
         ignored = 'needs a restart: shutdown_timeout, limits.max_topics, limits.retention"'
@@ -290,7 +289,7 @@ def test_a_reload_adds_keys_and_names_ignored_settings(tmp_path: Path, notified:
         assert (
             "reload failed, keeping the current keys and limits: no keys are left" in served.errors
         )
-        assert publish(url, OTHER_SECRET).code == 0
+        assert publish(url, OTHER_SECRET).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -311,9 +310,12 @@ def test_reloaded_limits_apply_to_new_clients(
         url = address(served)
         notified.receive("READY=1")
         assert (
-            run_command("publish", "a", "--status", "succeeded", PROGRESS_GATEWAY_URL=url).code == 0
+            run_command(
+                "publish", "a", "--status", "succeeded", PROGRESS_GATEWAY_URL=url
+            ).returncode
+            == 0
         )
-        assert run_command("watch", "a", PROGRESS_GATEWAY_URL=url).code == 0
+        assert run_command("watch", "a", PROGRESS_GATEWAY_URL=url).returncode == 0
         file.write_text(f'bind = "127.0.0.1:0"\n[limits]\n{limit} = 1\n')
         served.tell(signal.SIGHUP)
         notified.receive("READY=1")

@@ -30,8 +30,7 @@ from tests.brokers.redis.server import Server, redis_server, session_server
 from tests.e2e.client import Closed, Reset, WebSocketClient, open_client
 from tests.ports import free_port
 
-from ..processes import GATEWAY, WITHIN, Running
-from ..test_token import run_command
+from ..processes import GATEWAY, WITHIN, Running, run_command
 from .test_lifetime import Notified, notified, publish
 from .test_serve import stuck_client
 
@@ -97,7 +96,10 @@ async def test_all_server_processes_serve_at_one_address() -> None:
                 await client.request("subscribe", jobs=["a"])
                 assert (await client.receive_type("progress"))["state"] is None
             url = f"http://127.0.0.1:{port}"
-            assert run_command("publish", "a", "--percent", "7", PROGRESS_GATEWAY_URL=url).code == 0
+            assert (
+                run_command("publish", "a", "--percent", "7", PROGRESS_GATEWAY_URL=url).returncode
+                == 0
+            )
             for client in clients.values():
                 assert (await client.receive_type("progress"))["state"]["percent"] == 7
         assert sorted(processes.pids) == [1, 2, 3]
@@ -114,8 +116,8 @@ async def test_all_server_processes_serve_at_one_address() -> None:
             "serve", "--processes", "2", "--bind", f"127.0.0.1:{port}",
             PROGRESS_GATEWAY_REDIS=session_server().url,
         )  # fmt: skip
-        assert (second_run.code, second_run.errors.count("\n")) == (2, 1)
-        assert second_run.errors.startswith(
+        assert (second_run.returncode, second_run.stderr.count("\n")) == (2, 1)
+        assert second_run.stderr.startswith(
             "Error: --bind (PROGRESS_GATEWAY_BIND): cannot listen on"
         )
         assert processes.output.count(b"Serving on") == 1
@@ -256,18 +258,18 @@ def test_an_error_of_all_server_processes_is_shown_once(tmp_path: Path) -> None:
             result = run_command(
                 "serve", "--processes", "3", *arguments, PROGRESS_GATEWAY_REDIS=session_server().url
             )
-            assert (result.code, result.output) == (code, "")
-            assert result.errors.startswith(f"Error: {output}")
-            assert result.errors.count("\n") == 1
+            assert (result.returncode, result.stdout) == (code, "")
+            assert result.stderr.startswith(f"Error: {output}")
+            assert result.stderr.count("\n") == 1
 
 
 def test_several_server_processes_need_a_redis() -> None:
     result = run_command("serve", "--processes", "2")
-    assert result.code == 2
-    assert result.errors.startswith(
+    assert result.returncode == 2
+    assert result.stderr.startswith(
         "Error: --processes (PROGRESS_GATEWAY_PROCESSES): several processes need a Redis"
     )
-    assert "--redis (PROGRESS_GATEWAY_REDIS)" in result.errors
+    assert "--redis (PROGRESS_GATEWAY_REDIS)" in result.stderr
     check_processes(1, None)
     check_processes(2, "redis://h")
     with pytest.raises(InvalidSettings, match="from 1 to 1000"):
@@ -332,8 +334,8 @@ def test_the_supervisor_notifies_systemd_and_forwards_sighup(
         for _ in range(
             8
         ):  # all of them: a process that has not reloaded would be missed once in 2 ** 8 runs
-            assert publish(url, SECRET).code == 1
-        assert publish(url, OTHER_SECRET).code == 0
+            assert publish(url, SECRET).returncode == 1
+        assert publish(url, OTHER_SECRET).returncode == 0
         processes.until("keys and limits reloaded", times=2)
         processes.tell(signal.SIGTERM)
         notified.receive("STOPPING=1")
@@ -388,10 +390,10 @@ class TestCheck:
             "--internal-bind", f"127.0.0.1:{first_port}",
         )  # fmt: skip
         assert re.search(
-            r"^OK   processes +2, with the limits above each", result.output, re.MULTILINE
+            r"^OK   processes +2, with the limits above each", result.stdout, re.MULTILINE
         )
-        assert f"127.0.0.1:{first_port} is free" in result.output
-        assert f"127.0.0.1:{first_port + 1} is free" in result.output
+        assert f"127.0.0.1:{first_port} is free" in result.stdout
+        assert f"127.0.0.1:{first_port + 1} is free" in result.stdout
 
     def test_an_internal_port_in_use_is_reported(self) -> None:
         first_port = free_port(1)
@@ -400,12 +402,12 @@ class TestCheck:
                 "check", "--bind", "127.0.0.1:0", "--processes", "2", "--redis",
                 session_server().url, "--internal-bind", f"127.0.0.1:{first_port}",
             )  # fmt: skip
-        assert result.code == 1
-        assert re.search(r"^FAIL internal .*cannot listen", result.output, re.MULTILINE)
+        assert result.returncode == 1
+        assert re.search(r"^FAIL internal .*cannot listen", result.stdout, re.MULTILINE)
 
     def test_a_missing_redis_is_reported(self) -> None:
         result = run_command("check", "--bind", "127.0.0.1:0", "--processes", "2")
-        assert result.code == 1
+        assert result.returncode == 1
         assert re.search(
-            r"^FAIL processes +several processes need a Redis", result.output, re.MULTILINE
+            r"^FAIL processes +several processes need a Redis", result.stdout, re.MULTILINE
         )

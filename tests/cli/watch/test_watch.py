@@ -2,19 +2,15 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 
 import pytest
 
 from ..conftest import address
-from ..processes import GATEWAY, Running, Terminal, clean_environment
+from ..processes import GATEWAY, Running, Terminal, run_command
 
 
 def publish(url: str, job: str, *fields: str) -> None:
-    subprocess.run(
-        [*GATEWAY, "publish", job, *fields, "--url", url],
-        check=True, timeout=30, stdout=subprocess.DEVNULL, env=clean_environment(),
-    )  # fmt: skip
+    run_command("publish", job, *fields, "--url", url).check_returncode()
 
 
 def watch(url: str, *arguments: str) -> Running:
