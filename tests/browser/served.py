@@ -85,9 +85,13 @@ class Served:
         return self._running.process.poll() is not None
 
     def report(self, job: str, **update: Any) -> None:
-        """Sends one update of a job, as a worker does."""
+        """Sends one update of a job, as a worker does. Without a `lease` the job does not stall
+        within a test, however slow the machine is."""
         answer = httpx.post(
-            f"{self.url}/api/jobs/{job}", json=update, headers=self._headers, trust_env=False
+            f"{self.url}/api/jobs/{job}",
+            json={"lease": 3_600} | update,
+            headers=self._headers,
+            trust_env=False,
         )
         assert answer.status_code == 200, answer.text
 

@@ -52,18 +52,21 @@ class Tab:
         """Executes statements; their value is not wanted."""
         await self.evaluate(f"(() => {{ {script}\n}})()")
 
-    async def evaluate(self, expression: str) -> Any:
+    async def evaluate(self, expression: str, *, within: float = DEADLINE) -> Any:
         """Returns the value of a JavaScript expression, awaited if it is a promise."""
         answer = await self._call(
             "script.evaluate",
             expression=f"(async () => JSON.stringify(await ({expression})) ?? 'null')()",
             target={"context": self._context},
             awaitPromise=True,
+            within=within,
         )
         assert answer["type"] == "success", answer
         return json.loads(answer["result"]["value"])
 
-    async def wait_for_value(self, expression: str, expected: str | float) -> None:
+    async def wait_for_value(
+        self, expression: str, expected: str | float, *, within: float = DEADLINE / 2
+    ) -> None:
         """Waits until the expression has the expected value. It is evaluated in each frame; an
         expression that throws counts as not equal."""
         value = json.dumps(expected)
@@ -72,16 +75,16 @@ class Tab:
           const look = () => value() === {value} ? done() : requestAnimationFrame(look);
           look();
         }})"""
-        with trio.move_on_after(DEADLINE / 2) as scope:
-            await self.evaluate(wait)
+        with trio.move_on_after(within) as scope:
+            await self.evaluate(wait, within=within + DEADLINE)
         if scope.cancelled_caught:
             assert await self.evaluate(expression) == expected
 
-    async def _call(self, method: str, **params: Any) -> Any:
+    async def _call(self, method: str, *, within: float = DEADLINE, **params: Any) -> Any:
         self._calls += 1
         number = self._calls
         message = {"id": number, "method": method, "params": params}
-        with trio.fail_after(DEADLINE):
+        with trio.fail_after(within):
             await self._socket.send_message(json.dumps(message))
             while True:
                 answer = json.loads(await self._socket.get_message())

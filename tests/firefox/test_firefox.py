@@ -192,7 +192,9 @@ async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
             )
             await tab.wait_for_value(waited, True)
             site.instead = {}
-            await tab.wait_for_value(text(".figure"), "37%")
+            # After a WebSocket has worked, four attempts of a WebSocket precede the next one of
+            # the fallback.
+            await tab.wait_for_value(text(".figure"), "37%", within=120)
 
 
 async def test_axe_finds_nothing_wrong_with_the_elements_and_the_page(tmp_path: Path) -> None:
