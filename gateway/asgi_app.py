@@ -136,7 +136,7 @@ class GatewayApp:
                 log.error("%s", failure)  # noqa: TRY400 - an operator's mistake: no traceback
             else:
                 log.exception("the node failed")
-        # Outside of the clause above, because some servers raise an error of their own here.
+        # After the clause above, not in it, because some servers raise an error in this `send`.
         if failure is None:
             await send({"type": "lifespan.shutdown.complete"})
         else:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .alerts import rules
-from .constants import javascript, javascript_fallback, lua
+from .constants import javascript, javascript_fallback, javascript_page, lua
 from .dashboard import dashboard
 from .schemas import asyncapi, openapi
 from .tables import fields, metrics, values
@@ -29,6 +29,7 @@ WHOLE: dict[str, Callable[[], Any]] = {
     "docs/grafana.json": dashboard,
     "docs/openapi.json": openapi,
     "gateway/brokers/redis/lua/constants.lua": lua,
+    "web/page/constants.js": javascript_page,
     "web/src/constants.js": javascript,
     "web/src/http-constants.js": javascript_fallback,
 }

@@ -8,6 +8,7 @@ needs, and how it writes them.
 from __future__ import annotations
 
 from gateway.brokers.redis import codec, failover
+from gateway.http.api import MAX_PAGE
 from gateway.model import constants
 from gateway.model.ids import CHARACTERS, JOB_ID, JOB_ID_RULE
 from gateway.model.limits import DEFAULT_LIMITS
@@ -16,7 +17,7 @@ from gateway.protocol import close_codes
 from gateway.protocol.messages import SUBPROTOCOL
 from gateway.transports.sse import NO_POSITIONS
 
-__all__ = ["javascript", "javascript_fallback", "lua"]
+__all__ = ["javascript", "javascript_fallback", "javascript_page", "lua"]
 
 _LUA_NUMBERS = (
     "DEFAULT_HISTORY",
@@ -151,6 +152,18 @@ export const UNAUTHORIZED = {unauthorized};
 """
 
 
+_PAGE = """// Generated from the Python code by `python -m docs.generate`. Do not edit.
+// The constants of the page, with default limits.
+
+/** Jobs per request of a list. */
+export const MAX_PAGE = {max_page};
+/** Jobs in a set. */
+export const MAX_SET_LIMIT = {max_set_limit};
+/** Sets per connection. */
+export const MAX_SETS = {max_sets};
+"""
+
+
 def javascript() -> str:
     """`web/src/constants.js`: what the browser client needs from the start."""
     return _CLIENT.format_map(_for_browsers())
@@ -159,6 +172,11 @@ def javascript() -> str:
 def javascript_fallback() -> str:
     """`web/src/http-constants.js`: what it needs where WebSockets are blocked."""
     return _FALLBACK.format_map(_for_browsers())
+
+
+def javascript_page() -> str:
+    """`web/page/constants.js`: what only the page needs."""
+    return _PAGE.format_map(_for_browsers())
 
 
 def _for_browsers() -> dict[str, object]:
@@ -180,6 +198,9 @@ def _for_browsers() -> dict[str, object]:
         "max_hz": _number(DEFAULT_LIMITS.max_hz),
         "max_job_id": constants.MAX_JOB_ID,
         "max_jobs_per_stream": DEFAULT_LIMITS.max_jobs_per_stream,
+        "max_page": MAX_PAGE,
+        "max_set_limit": constants.MAX_SET_LIMIT,
+        "max_sets": DEFAULT_LIMITS.max_sets_per_connection,
         "no_positions": NO_POSITIONS,
         "ping_interval": _number(DEFAULT_LIMITS.ping_interval),
         "status_type": " | ".join(repr(status) for status in STATUSES),

@@ -1,6 +1,7 @@
 """The permissions that a token grants, with the time when it expires. Pure.
 
-Who checks that time for an open connection: `ConnectionAuth.check` in `connection_auth.py`.
+`ConnectionAuth.check` in `connection_auth.py` checks that time for an open connection. `watch` is
+checked by `Session.subscribe`, by `SessionSets`, and by `http/api.py` and `http/sets.py`.
 """
 
 from __future__ import annotations

@@ -119,7 +119,8 @@ class Broker(Protocol):
         result has the reason `unknown` and the position `UNSEEN`.
 
         Raises:
-            RecordUnreadable: The stored record is not one that the gateway may change.
+            RecordUnreadable: The data at the job's key are not a record that this version can read.
+                Nothing has changed.
         """
         ...
 

@@ -11,7 +11,7 @@ import click
 
 from ..config import settings
 from ..config.settings import Setting
-from ..config.settings_file import read_file
+from ..config.settings_file import parse_settings
 from ..model.errors import InvalidSettings
 
 __all__ = [
@@ -69,7 +69,7 @@ def config_option(command: F) -> F:
     def load(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
         if path:
             try:
-                texts, limits = read_file(Path(path).read_text("utf-8"))
+                texts, limits = parse_settings(Path(path).read_text("utf-8"))
             except (OSError, UnicodeDecodeError, InvalidSettings) as error:
                 raise click.BadParameter(f"{path}: {error}", context, parameter) from None
             context.default_map = texts

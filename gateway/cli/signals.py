@@ -62,28 +62,28 @@ def run_until_signal(
 async def _until_signal(
     work: Callable[[], Awaitable[None]], stop: Stop, at_once: Callable[[], None]
 ) -> signal.Signals | None:
-    received: list[signal.Signals] = []
+    received_so_far: list[signal.Signals] = []
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         # Signals are received outside of the cancelled scope, so also while the work shuts down.
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_handle_signals, signals, stop, received, at_once)
+            nursery.start_soon(_handle_signals, signals, stop, received_so_far, at_once)
             with stop.scope:
                 await work()
             nursery.cancel_scope.cancel()
-    return received[0] if received else None
+    return received_so_far[0] if received_so_far else None
 
 
 async def _handle_signals(
     signals: AsyncIterator[int],
     stop: Stop,
-    received: list[signal.Signals],
+    received_so_far: list[signal.Signals],
     at_once: Callable[[], None],
 ) -> None:
     async for number in signals:
-        if received:
+        if received_so_far:
             at_once()
             os._exit(128 + number)
-        received.append(signal.Signals(number))
+        received_so_far.append(signal.Signals(number))
         stop.request(at_once=number == signal.SIGINT)
 
 

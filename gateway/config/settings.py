@@ -1,7 +1,8 @@
 """The list of settings: each is a flag, a `PROGRESS_GATEWAY_…` variable and a line in a file.
 
 Exceptions: `config` names that file, so the file cannot contain it; `hypercorn_guard` is only a
-variable, because it concerns only `gateway.asgi`.
+variable, because it concerns only `gateway.asgi`. The limits of a node (a table of the file) are in
+`model/limits.py`.
 
 Pure, and fast to import. The command line makes its flags from it, and other hosts of the
 gateway read the environment with it. A wrong value raises `InvalidSettings`, whose `field` is the

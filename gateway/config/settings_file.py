@@ -22,7 +22,7 @@ from ..model.errors import InvalidSettings
 from ..model.limits import Limits
 from .settings import CONFIG, SETTINGS
 
-__all__ = ["limits_of", "read_file"]
+__all__ = ["limits_of", "parse_settings"]
 
 _SETTINGS = {setting.name: setting for setting in SETTINGS if setting is not CONFIG}
 _LIMITS = {
@@ -30,7 +30,7 @@ _LIMITS = {
 }
 
 
-def read_file(text: str) -> tuple[dict[str, str], dict[str, Any]]:
+def parse_settings(text: str) -> tuple[dict[str, str], dict[str, Any]]:
     """Returns the settings in a TOML file: their texts by name, and the table `limits`.
 
     Lists become comma-separated. Raises `InvalidSettings`, which names what is unknown or wrong.

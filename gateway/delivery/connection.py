@@ -7,7 +7,7 @@
 Only the writer has the sink, and closing it is the last thing that it does, after its loop. While
 it waits, the fan-out may use its `FrameWriter` (`Outbox.write_until_blocked`). Other tasks can only
 request that the connection close (`Outbox.end`), and the first reason wins. So no code can send
-after the close.
+after the close. `Node.serve` in `node/node.py` counts and logs the connection.
 """
 
 from __future__ import annotations

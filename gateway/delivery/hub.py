@@ -204,7 +204,7 @@ class Hub:
         self._update_replay_bytes(topic)
         topic.notify_subscribers()
 
-    def observed_events(self) -> Iterator[Event]:
+    def latest_events(self) -> Iterator[Event]:
         """Yields the newest event of each topic that has one: clients may have seen these."""
         return (topic.latest for topic in self._topics.values() if topic.latest is not None)
 

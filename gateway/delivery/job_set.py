@@ -47,7 +47,7 @@ class _Member:
     sort_key: SortKey
     updated_at: float
     seen_in_scan: int
-    """The number of the last scan during which the scan or an event contained the job."""
+    """The number of the last scan that found the job, or during which it had an event."""
     moved_in_scan: int
     """The number of the last scan during which an event made it the most recently updated job."""
 

@@ -210,7 +210,7 @@ class Outbox:
         except Exception as error:  # noqa: BLE001 - this connection's writer task raises it
             self._failure = error
         self._direct_writer = None
-        if self.close_code is None:  # otherwise the writer task is awake
+        if self.close_code is None:  # otherwise `end` has woken the writer task
             self._wake.send_nowait(None)
         return messages
 

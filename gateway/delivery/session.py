@@ -211,7 +211,7 @@ class Session:
         self._sets.watch(command)
 
     def subscribe(self, job: str, *, mode: Mode = "latest", position: Position | None) -> None:
-        """Watches one job. If it is watched already, change only the mode.
+        """Watches one job. If it is watched already, changes only the mode.
 
         A job that the client may not watch looks like one that was never reported, whether it
         exists or not: it gets a separate topic without events. Raises `NodeFull`.

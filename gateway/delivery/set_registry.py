@@ -108,7 +108,7 @@ class SetRegistry:
         self._scan_needed = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<JobSets {len(self._sets)} sets, {self._jobs} jobs>"
+        return f"<SetRegistry {len(self._sets)} sets, {self._jobs} jobs>"
 
     def statistics(self) -> SetStatistics:
         loading = sum(watched.job_set.loading for watched in self._sets.values())
@@ -232,7 +232,7 @@ class SetRegistry:
 
     def retry_scan(self, scan: SetScan) -> None:
         """Requests another scan of the same sets, because this one could not be completed."""
-        self._to_scan |= {each: None for each in scan.sets if self._is_current(each)}
+        self._to_scan |= {each: None for each in scan.sets if self._is_registered(each)}
         self._scan_needed.set()
 
     def apply_scanned(self, watched: _WatchedSet, event: Event) -> None:
@@ -246,7 +246,7 @@ class SetRegistry:
         job_set = watched.job_set
         loading, version, size = job_set.loading, job_set.version, len(job_set)
         job_set.end_scan(more=more)
-        if self._is_current(watched):
+        if self._is_registered(watched):
             self._jobs += len(job_set) - size
         if loading or job_set.version != version:
             self._notify(watched)
@@ -255,7 +255,7 @@ class SetRegistry:
         job_set, job = watched.job_set, event.job
         size = len(job_set)
         changed = merge(event)
-        if self._is_current(watched):
+        if self._is_registered(watched):
             self._jobs += len(job_set) - size
             if self._jobs > self._limits.total_set_jobs:
                 self._evict_from_largest()
@@ -297,7 +297,7 @@ class SetRegistry:
     def _update_lengths(self) -> None:
         self._lengths = tuple(sorted(Counter(map(len, self._sets))))
 
-    def _is_current(self, watched: _WatchedSet) -> bool:
+    def _is_registered(self, watched: _WatchedSet) -> bool:
         return self._sets.get(watched.job_set.prefix) is watched
 
     def _evict_from_largest(self) -> None:

@@ -158,9 +158,9 @@ class SetSubscription:
     def next_message(self) -> Message | None:
         """Returns the next message; None ends the batch.
 
-        A job that has another message afterwards (a snapshot after a gap, or its history must be
-        read first) is not asked again here: the hub has also notified the outbox of the job's own
-        subscription.
+        Each job is asked for one message only. If it has more (a snapshot after a gap, or a history
+        that must be read first), its own subscription sends them, because the hub has notified the
+        outbox of that too.
         """
         view = self._view
         if self.cancelled or view.job_set.loading:

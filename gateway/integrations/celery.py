@@ -156,7 +156,7 @@ class _Tasks:
             return
         args, kwargs, _embedded = body
         task_id = headers["id"]
-        name = self._name(task, task_id, args, kwargs, group=headers.get(GROUP_HEADER))
+        name = self._job_name(task, task_id, args, kwargs, group=headers.get(GROUP_HEADER))
         run = run_of(task_id, headers.get("retries"))
         running = self._jobs.running_job(task_id)
         if running is not None and running.run != run:
@@ -182,7 +182,7 @@ class _Tasks:
             again = bool((request.delivery_info or {}).get("redelivered"))
             run = run_of(request.id, request.retries, again=again)
             group = group_of(request)
-            name = self._name(task, request.id, args, kwargs, group=group)
+            name = self._job_name(task, request.id, args, kwargs, group=group)
             in_threads = current_process().name == "MainProcess"
             self._jobs.begin(
                 request.id,
@@ -250,7 +250,7 @@ class _Tasks:
         # be first.
         if self._jobs.running_job(task_id) is None and sender.app is self._app:
             group, chain = self._group_by_task.get(task_id, (None, []))
-            name = self._name(sender, task_id, args, kwargs, group=group)
+            name = self._job_name(sender, task_id, args, kwargs, group=group)
             self._end_chain(chain, name, "failed")
             # Without a run, because the number of the try is not always known here. No try follows.
             self._jobs.announce_end(name, "failed", error=_error_of(exception))
@@ -309,7 +309,7 @@ class _Tasks:
 
     def _report_cancelled(self, task: Any, request: Any, message: str | None) -> None:
         group = group_of(request)
-        name = self._name(task, request.id, request.args, request.kwargs, group=group)
+        name = self._job_name(task, request.id, request.args, request.kwargs, group=group)
         again = (getattr(request, "delivery_info", None) or {}).get("redelivered")
         # If the task was delivered again, only its process knows the run.
         run = None if again else run_of(request.id, getattr(request, "retries", None))
@@ -332,11 +332,11 @@ class _Tasks:
                     signature.args if signature.immutable else (None, *signature.args)
                 )  # the result before it
                 task_id = signature.options.get("task_id") or str(uuid4())
-                name = self._name(task, task_id, args, signature.kwargs, group=group)
+                name = self._job_name(task, task_id, args, signature.kwargs, group=group)
                 # Without a run, so that the task, if it runs nevertheless, starts the next attempt.
                 self._jobs.announce_end(name, "cancelled", message=message)
 
-    def _name(
+    def _job_name(
         self,
         task: Any,
         task_id: str,

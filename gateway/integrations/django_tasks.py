@@ -56,10 +56,10 @@ class _Tasks:
         self._jobs = jobs
 
     def on_enqueued(self, task_result: Any, **_: Any) -> None:
-        self._jobs.announce_queued(self._name(task_result), run_of(task_result.id))
+        self._jobs.announce_queued(self._job_name(task_result), run_of(task_result.id))
 
     def on_started(self, task_result: Any, **_: Any) -> None:
-        name, function = self._name(task_result), task_result.task.func
+        name, function = self._job_name(task_result), task_result.task.func
         self._jobs.begin(task_result.id, name, run_of(task_result.id), function=function)
 
     def on_finished(self, task_result: Any, **_: Any) -> None:
@@ -71,6 +71,6 @@ class _Tasks:
         reason = errors[-1].traceback.strip().splitlines()[-1] if errors else "failed"
         self._jobs.end(task_result.id, error=reason)
 
-    def _name(self, task_result: Any) -> str | None:
+    def _job_name(self, task_result: Any) -> str | None:
         function = task_result.task.func
         return self._jobs.name(function, task_result.id, task_result.args, task_result.kwargs)

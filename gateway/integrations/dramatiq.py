@@ -32,13 +32,13 @@ class JobMiddleware(dramatiq.Middleware):
 
     def after_enqueue(self, broker: Any, message: Any, delay: int) -> None:
         """The message was sent, perhaps again."""
-        self._jobs.announce_queued(self._name(broker, message), self._run(message))
+        self._jobs.announce_queued(self._job_name(broker, message), self._run(message))
 
     def before_process_message(self, broker: Any, message: Any) -> None:
         """A worker begins to work on the message."""
         self._jobs.begin(
             message.message_id,
-            self._name(broker, message),
+            self._job_name(broker, message),
             self._run(message),
             function=self._function(broker, message),
         )
@@ -56,7 +56,7 @@ class JobMiddleware(dramatiq.Middleware):
 
     def after_skip_message(self, broker: Any, message: Any) -> None:
         """Another middleware has skipped the message."""
-        name, run = self._name(broker, message), self._run(message)
+        name, run = self._job_name(broker, message), self._run(message)
         self._jobs.release(message.message_id)
         self._jobs.announce_end(name, "cancelled", run=run, message="skipped")
 
@@ -77,7 +77,7 @@ class JobMiddleware(dramatiq.Middleware):
         except dramatiq.ActorNotFound:
             return None
 
-    def _name(self, broker: Any, message: Any) -> str | None:
+    def _job_name(self, broker: Any, message: Any) -> str | None:
         function = self._function(broker, message)
         return self._jobs.name(function, message.message_id, message.args, message.kwargs)
 

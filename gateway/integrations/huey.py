@@ -48,10 +48,10 @@ class _Tasks:
         self._jobs = jobs
 
     def on_queued(self, signal: str, task: Any) -> None:
-        self._jobs.announce_queued(self._name(task), _run(task))
+        self._jobs.announce_queued(self._job_name(task), _run(task))
 
     def on_executing(self, signal: str, task: Any) -> None:
-        self._jobs.begin(task.id, self._name(task), _run(task), function=_function(task))
+        self._jobs.begin(task.id, self._job_name(task), _run(task), function=_function(task))
 
     def on_complete(self, signal: str, task: Any) -> None:
         self._jobs.end(task.id, function=_function(task))
@@ -72,10 +72,10 @@ class _Tasks:
         if self._jobs.running_job(task.id) is not None:
             self._jobs.end(task.id, error=KeyboardInterrupt())
         else:
-            name = self._name(task)
+            name = self._job_name(task)
             self._jobs.announce_end(name, "cancelled", run=_run(task), message=signal)
 
-    def _name(self, task: Any) -> str | None:
+    def _job_name(self, task: Any) -> str | None:
         return self._jobs.name(_function(task), task.id, task.args, task.kwargs)
 
 

@@ -33,12 +33,12 @@ class JobMiddleware(TaskiqMiddleware):
     def post_send(self, message: TaskiqMessage) -> None:
         """The task was sent, perhaps again."""
         self._jobs.release(message.task_id)  # a retry is sent while its try ends
-        self._jobs.announce_queued(self._name(message), _run(message))
+        self._jobs.announce_queued(self._job_name(message), _run(message))
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """A worker begins to work on the task."""
         function = self._function(message)
-        self._jobs.begin(message.task_id, self._name(message), _run(message), function=function)
+        self._jobs.begin(message.task_id, self._job_name(message), _run(message), function=function)
         return message
 
     def post_save(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
@@ -53,7 +53,7 @@ class JobMiddleware(TaskiqMiddleware):
         task = self.broker.find_task(message.task_name)
         return None if task is None else task.original_func
 
-    def _name(self, message: TaskiqMessage) -> str | None:
+    def _job_name(self, message: TaskiqMessage) -> str | None:
         function = self._function(message)
         return self._jobs.name(function, message.task_id, message.args, message.kwargs)
 

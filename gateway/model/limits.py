@@ -58,7 +58,7 @@ def _is_window(limits: object, attribute: Attribute[Any], value: object) -> None
 @frozen(kw_only=True)
 class Limits:
     """The limits of one node. The defaults suit most installations; each docstring has the
-    reason."""
+    reason. "1009 above it" means: a client above the limit gets this close code, or HTTP status."""
 
     ping_interval: float = _positive(25.0)
     """How long a client may be silent before the node sends a ping. Common proxies close idle

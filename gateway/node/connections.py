@@ -75,7 +75,7 @@ class Connections:
 
     async def _announce_and_wait(self, limits: Limits) -> None:
         """Asks clients to reconnect at random times within a window, whose length depends on their
-        number. Then close the remaining connections. Their clients then wait for a random time, at
+        number. Then closes the remaining connections. Their clients then wait for a random time, at
         most as long as the window."""
         drain = limits.shutdown_timeout
         window = round(drain / 2 * min(1.0, len(self) / (MIN_BATCH * MAX_BATCHES)), 3)

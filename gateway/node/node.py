@@ -202,7 +202,7 @@ class Node:
         """Enters the broker's feed. While `run` waits for the broker, it counts as started."""
         while True:
             try:
-                feed = self.broker.feed(observed=self.hub.observed_events)
+                feed = self.broker.feed(observed=self.hub.latest_events)
                 return await stack.enter_async_context(feed)
             except BrokerUnavailable as error:
                 if not wait:

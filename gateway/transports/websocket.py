@@ -3,7 +3,7 @@ the frames that are sent are written here.
 
 Messages are encoded once and shared between connections, so they go directly into the stream,
 whose writes are atomic. The reader answers pings and the client's close frame. Nothing is sent
-after a close frame.
+after a close frame. (`library_websocket.py` does the same with trio-websocket.)
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class _Source:
         return message
 
     def _add(self, frame: Frame) -> str | None:
-        """Returns the message that `joined_frame` completes; None if it completes none."""
+        """Returns the message that `frame` completes; None if it completes none."""
         if not isinstance(frame.payload, str):
             self._input_ended = True
             raise ConnectionEnds(close_codes.UNSUPPORTED)

@@ -121,8 +121,8 @@ def count_or_none(name: str, value: Any) -> int | float | None:
 
 
 def texts_and_data(**arguments: object) -> dict[str, Any]:
-    """Checks `unit`, `phase`, `message` and `data`. Returns those that are not KEEP; None
-    clears."""
+    """Checks `unit`, `phase`, `message` and `data`. Returns those that are not KEEP; with
+    None the field is cleared."""
     return {
         name: value if value is None else data(name, value) if name == "data" else text(name, value)
         for name, value in arguments.items()
@@ -256,7 +256,8 @@ _FIELD_CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def check_changes(arguments: Any) -> None:
-    """Checks the arguments of `Job.update` besides `done`, in place. KEEP and None stay."""
+    """Checks the arguments of `Job.update` except `done`, and puts the checked values in their
+    place. KEEP and None stay."""
     for name, value in arguments.items():
         limit = _SHORT_TEXT_LIMITS.get(name)
         if limit is not None and type(value) is str and len(value) <= limit and value.isascii():

@@ -23,7 +23,7 @@ def warn(
     cause: Exception | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Logs a warning; with a `cause` (a defect) an error with its traceback.
+    """Logs a warning, or, if there is a `cause` (a defect), an error with its traceback.
 
     `extra` has attributes of the log record, as in `logging`.
     """

@@ -124,7 +124,7 @@ class Segment:
         return max(positions) if positions else None
 
     @property
-    def by_count_alone(self) -> bool:
+    def percent_from_counts(self) -> bool:
         """Whether `done` of `total` alone determines the percentage of the job."""
         return self.low == 0.0 and self.high == 1.0 and not self.fraction
 

@@ -198,7 +198,7 @@ class JobSnapshot:
                 self.highest_percent or 0.0, two_digits(self.overall_override)
             )
             return self.highest_percent
-        if self.part is not None and self.phase.segment.by_count_alone:
+        if self.part is not None and self.phase.segment.percent_from_counts:
             return None  # other processes count too: only the gateway knows the sum
         position = self.phase.segment.overall_position()
         if position is not None:

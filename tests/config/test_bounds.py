@@ -12,7 +12,7 @@ from attrs import fields
 from gateway import Limits, MemoryBroker
 from gateway.brokers.redis.broker import RedisBroker
 from gateway.config.settings import SETTINGS, Setting
-from gateway.config.settings_file import limits_of, read_file
+from gateway.config.settings_file import limits_of, parse_settings
 from gateway.model.errors import InvalidInput, InvalidSettings
 from gateway.model.limits import NEEDS_RESTART
 from gateway.protocol.commands import parse_update
@@ -65,11 +65,11 @@ def test_the_retry_window_is_limited(value: Any) -> None:
 )
 def test_an_error_in_the_settings_file_names_the_limit(line: str) -> None:
     with pytest.raises(InvalidSettings, match=line.partition(" ")[0]):
-        read_file(f"[limits]\n{line}")
+        parse_settings(f"[limits]\n{line}")
 
 
 def test_the_settings_file_can_set_the_reconnect_window() -> None:
-    _, table = read_file("[limits]\nreconnect_window = [1, 2.5]")
+    _, table = parse_settings("[limits]\nreconnect_window = [1, 2.5]")
     assert limits_of(table).reconnect_window == (1, 2.5)
 
 

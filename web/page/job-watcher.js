@@ -6,6 +6,7 @@
  */
 
 import { setStore } from '../src/sets.js';
+import { MAX_SETS, MAX_SET_LIMIT } from './constants.js';
 
 /** @import { Connection } from '../src/connection.js' */
 /** @import { Status } from '../src/constants.js' */
@@ -13,10 +14,8 @@ import { setStore } from '../src/sets.js';
 
 /** The statuses of the two sets of a prefix. @type {Status[][]} */
 const STATUS_GROUPS = [['queued', 'running'], ['succeeded', 'failed', 'cancelled']];
-/** The maximum number of jobs in a set. */
-const SET_LIMIT = 200;
-/** The maximum number of prefixes. A gateway allows ten sets for each connection. */
-const MAX_PREFIXES = 5;
+/** The maximum number of prefixes. */
+const MAX_PREFIXES = MAX_SETS / STATUS_GROUPS.length;
 
 export class JobWatcher {
   #connection;
@@ -37,19 +36,19 @@ export class JobWatcher {
 
   /** Watches these prefixes, and no others. @param {string[]} prefixes */
   watch(prefixes) {
-    const wantedKeys = new Set(prefixes.slice(-MAX_PREFIXES).flatMap((prefix) => STATUS_GROUPS.map((_, group) => `${group}${prefix}`)));
+    const wantedSetKeys = new Set(prefixes.slice(-MAX_PREFIXES).flatMap((prefix) => STATUS_GROUPS.map((_, group) => `${group}${prefix}`)));
     for (const [key, { unsubscribe }] of this.#sets) {
-      if (wantedKeys.has(key)) continue;
+      if (wantedSetKeys.has(key)) continue;
       unsubscribe();
       this.#sets.delete(key);
     }
-    for (const key of wantedKeys) if (!this.#sets.has(key)) this.#watchSet(key);
+    for (const key of wantedSetKeys) if (!this.#sets.has(key)) this.#watchSet(key);
     this.#watchJobsInSets();
   }
 
   /** Watches one set. @param {string} key  the index of the status group, and the prefix */
   #watchSet(key) {
-    const store = setStore({ prefix: key.slice(1), statuses: STATUS_GROUPS[Number(key[0])], limit: SET_LIMIT }, this.#connection);
+    const store = setStore({ prefix: key.slice(1), statuses: STATUS_GROUPS[Number(key[0])], limit: MAX_SET_LIMIT }, this.#connection);
     /** @type {{ jobs: readonly string[], unsubscribe: () => void }} */
     const set = { jobs: [], unsubscribe: () => {} };
     this.#sets.set(key, set);

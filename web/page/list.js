@@ -3,13 +3,12 @@
  * changes (`job-watcher.js`).
  */
 
+import { MAX_PAGE } from './constants.js';
 import { TokenRequired, authorization } from './token.js';
 import { t } from './translations.js';
 
 /** @import { JobState } from '../src/jobs.js' */
 
-/** Jobs per request. */
-const PAGE_SIZE = 200;
 /** Milliseconds until a request is aborted. */
 const TIMEOUT = 10_000;
 /** The maximum number of requests per search. A gateway checks some thousand jobs for each of them. */
@@ -59,7 +58,7 @@ export class JobList {
     /** @type {string | null} */
     let cursor = null;
     let count = 0;
-    for (let page = 0; page < MAX_SEARCH_PAGES && count < PAGE_SIZE && isWanted(); page++) {
+    for (let page = 0; page < MAX_SEARCH_PAGES && count < MAX_PAGE && isWanted(); page++) {
       const { jobs, next } = await readPage({ prefix, status, after: cursor });
       if (!isWanted()) return;
       onPage(jobs);
@@ -77,7 +76,7 @@ export class JobList {
  */
 async function readPage(query) {
   const url = new URL('../api/jobs', import.meta.url);
-  for (const [name, value] of Object.entries({ limit: String(PAGE_SIZE), ...query })) if (value) url.searchParams.set(name, value);
+  for (const [name, value] of Object.entries({ limit: String(MAX_PAGE), ...query })) if (value) url.searchParams.set(name, value);
   const response = await fetch(url, { headers: authorization(), signal: AbortSignal.timeout(TIMEOUT) });
   if (response.status === 401) throw new TokenRequired();
   if (!response.ok) throw new Error(t('The response was {status}.', { status: `${response.status} ${response.statusText}`.trim() }));

@@ -33,8 +33,8 @@ export function showConnection(connection, find) {
     const status = connection.status();
     button.dataset['state'] = status.stopped ? 'stopped' : status.state;
     setText(label, t(status.stopped ? 'Stopped' : LABELS[status.state]));
-    const announced = ANNOUNCED[status.state];
-    if (announced !== null) setText(announcement, t(announced));
+    const announcementText = ANNOUNCED[status.state];
+    if (announcementText !== null) setText(announcement, t(announcementText));
     retry.hidden = status.state !== 'offline';
     if (!find('panel').matches(':popover-open')) return;
     setText(find('panel-status'), describeStatus(status));

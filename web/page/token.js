@@ -10,7 +10,10 @@ export function storedToken() {
   return globalThis.sessionStorage?.getItem(STORAGE_KEY) ?? null;
 }
 
-/** Returns the token if it has the form of one. The connection sends no other text; reading the list reports the error. */
+/**
+ * Returns the token if it has the form of one. Another text is not sent by the connection, but with the request for
+ * the list, whose response tells the user what is wrong.
+ */
 export function wellFormedToken() {
   const token = storedToken();
   return token !== null && token.split('.').length === 3 ? token : null;

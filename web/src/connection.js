@@ -134,7 +134,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
         status.update({ roundTrip, skew: clock.skew });
       },
       onEnd(code, reason, blocked, reachable) {
-        if (transport === active) onActiveEnded({ code, reason }, blocked, reachable);
+        if (transport === active) onActiveTransportEnded({ code, reason }, blocked, reachable);
         else if (transport === replacement) onReplacementEnded();
       },
       onRefused(error) {
@@ -154,7 +154,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
   }
 
   /** Handles the end of the active transport. @param {{ code: number, reason: string }} ending @param {boolean} blocked @param {boolean} [reachable] */
-  function onActiveEnded(ending, blocked, reachable) {
+  function onActiveTransportEnded(ending, blocked, reachable) {
     const draining = goawayCode > 0;
     if (draining && ending.code === ABNORMAL) ending = { ...ending, code: goawayCode };
     if (blocked) choice.onBlocked(reachable);
@@ -361,7 +361,7 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     /** Returns whether the known state of a job may be out of date. */
     isStale(job) {
       const { state, stopped, since } = status.current;
-      return stopped || (state !== 'live' && now() - since > STALE_AFTER) || jobs.unconfirmedFor(job) > STALE_AFTER;
+      return stopped || (state !== 'live' && now() - since > STALE_AFTER) || jobs.unconfirmedMs(job) > STALE_AFTER;
     },
 
     /** For `sets.js`. */

@@ -5,7 +5,7 @@
  *
  * A job stays wanted while it has a listener, also after its end, because a retry begins the next attempt with the
  * same id. The known state of a job is kept for `LINGER` seconds after its last listener was removed, so that a
- * component that is mounted again has something to show. `unconfirmedFor` returns for how long it may be out of date.
+ * component that is mounted again has something to show. `unconfirmedMs` returns for how long it may be out of date.
  */
 
 import { LINGER } from './constants.js';
@@ -113,7 +113,7 @@ export class Jobs {
    * it on this connection.
    * @param {string} job
    */
-  unconfirmedFor(job) {
+  unconfirmedMs(job) {
     const entry = this.#entries.get(job);
     return entry === undefined || entry.confirmed ? 0 : this.#now() - entry.since;
   }

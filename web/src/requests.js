@@ -81,10 +81,10 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
   let unwatch = () => {};
   /** The request that this page has sent, until the state has it. @type {SentRequest | null} */
   let sentRequest = null;
-  let value = read();
+  let value = computeStatus();
 
   /** Returns the current status. @returns {RequestStatus} */
-  function read() {
+  function computeStatus() {
     const watched = connection.peek(job);
     const state = watched?.state ?? null;
     const ended = state === null || isFinal(state);
@@ -103,7 +103,7 @@ export function requestStore(job, gateway, connection = connect(gateway)) {
 
   /** Updates the value, and calls the listeners if it has changed. */
   function update() {
-    const next = read();
+    const next = computeStatus();
     if (next.error === value.error && JSON.stringify(next) === JSON.stringify(value)) return;
     value = next;
     for (const listener of [...listeners]) listener();

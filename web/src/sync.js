@@ -28,7 +28,7 @@ export class SubscriptionSync {
   /** @type {Transport | null} */
   transport = null;
   /** The jobs that were sent to the gateway on this connection; null: none were. @type {Set<string> | null} */
-  #sent = null;
+  #sentJobs = null;
   #lastId = 0;
   #scheduled = false;
   #syncedAt = -Infinity;
@@ -72,7 +72,7 @@ export class SubscriptionSync {
   /** Handles the end of the connection. */
   end() {
     this.transport = null;
-    this.#sent = null;
+    this.#sentJobs = null;
     this.#scheduled = false;
     this.environment.clearTimeout(this.#timer);
     this.#retry.reset();
@@ -99,16 +99,16 @@ export class SubscriptionSync {
     this.#scheduled = false;
     const { transport } = this;
     if (!transport) return;
-    const sent = this.#sent;
+    const sentJobs = this.#sentJobs;
     const { wanted, repeat } = this.jobs.collect(retryDenied);
-    const commands = commandsFor(sent, wanted, repeat, () => ++this.#lastId, this.maxBytes);
+    const commands = commandsFor(sentJobs, wanted, repeat, () => ++this.#lastId, this.maxBytes);
     if (commands.length === 0) return;
-    const added = new Set([...wanted].filter((job) => !sent?.has(job) || repeat.has(job)));
+    const added = new Set([...wanted].filter((job) => !sentJobs?.has(job) || repeat.has(job)));
     for (const command of commands) {
       this.jobs.onSent(command, added);
       transport.send(command);
     }
-    this.#sent = wanted;
+    this.#sentJobs = wanted;
     this.#syncedAt = this.environment.now();
   }
 }

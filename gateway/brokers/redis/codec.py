@@ -223,7 +223,8 @@ _PARSERS: dict[str, Callable[[bytes], Any]] = {
 
 
 def single_event(job: str, answer: object, after: Position) -> list[Event]:
-    """Returns the event of a job with only one event, if it is newer than `after`."""
+    """Returns the event of a job that has had only one, in a list that is empty if the event is not
+    newer than `after`."""
     try:
         event = snapshot(job, answer)
     except Unreadable:

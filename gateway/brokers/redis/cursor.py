@@ -73,7 +73,7 @@ class Cursor:
 
     @property
     def lag(self) -> int:
-        """The number of events that the last description counts and that were not read yet."""
+        """The number of events in the feed, as it was last described, that were not read yet."""
         return max(0, self.feed.number - self.number)
 
     def skip_to_end(self, feed: FeedState) -> None:

@@ -121,7 +121,8 @@ class _OutputPipes:
             self.child_descriptors, self.sources = (to_out, to_err), [(out, 1), (err, 2)]
 
     def close_child_descriptors(self) -> None:
-        """Closes the child's ends in this process, so that its exit closes the pipe."""
+        """Closes this process's copies of the child's ends, so that the pipe ends when the child
+        exits."""
         for descriptor in set(self.child_descriptors):
             os.close(descriptor)
 

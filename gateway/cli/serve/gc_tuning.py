@@ -45,7 +45,8 @@ start a full collection, because a surge is the worst time for it."""
 
 
 def configure_gc() -> None:
-    """Freezes all present objects, and disable automatic collections of old ones."""
+    """Freezes all present objects, and disables automatic collections of the oldest
+    generation."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 
 from ...config.settings import KEYS
-from ...config.settings_file import limits_of, read_file
+from ...config.settings_file import limits_of, parse_settings
 from ...model.errors import InvalidSettings
 from ...model.limits import NEEDS_RESTART, Limits
 from ...node.node import Node
@@ -58,7 +58,7 @@ async def _reload(node: Node, file: SettingsFile | None) -> None:
     sources = None
     ignored: list[str] = []
     if file is not None:
-        texts, limits_table = read_file(await trio.Path(file.path).read_text("utf-8"))
+        texts, limits_table = parse_settings(await trio.Path(file.path).read_text("utf-8"))
         limits = limits_of(limits_table, shutdown_timeout=file.limits.shutdown_timeout)
         ignored = [n for n in sorted(file.effective_names) if texts.get(n) != file.texts.get(n)]
         if key_sources is not None and KEYS.name in file.effective_names:

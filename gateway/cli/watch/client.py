@@ -70,13 +70,13 @@ class Display(Protocol):
         """The connection is lost. The next attempt is in `seconds` seconds."""
 
     def on_progress(self, frame: str, job: str) -> None:
-        """The state of `job` has changed; `text` is the frame."""
+        """The state of `job` has changed; `frame` is its JSON text."""
 
     def on_job_set(self, frame: str) -> None:
-        """The jobs of a set have changed; `text` is the frame."""
+        """The jobs of a set have changed; `frame` is its JSON text."""
 
     def on_gap(self, frame: str, job: str) -> None:
-        """Events of `job` were missed; `text` is the frame."""
+        """Events of `job` were missed; `frame` is its JSON text."""
 
     def on_warning(self, text: str) -> None:
         """Shows a warning."""

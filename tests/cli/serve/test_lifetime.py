@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from gateway.config.settings_file import limits_of, read_file
+from gateway.config.settings_file import limits_of, parse_settings
 from gateway.model.errors import InvalidSettings
 from gateway.model.limits import Limits
 from tests.auth.signing import OTHER_SECRET, SECRET, sign
@@ -39,7 +39,7 @@ ping_interval = 12.5
 
 class TestSettingsFile:
     def test_the_settings_file_sets_settings_and_limits(self) -> None:
-        texts, table = read_file(FILE.format(keys="/k"))
+        texts, table = parse_settings(FILE.format(keys="/k"))
         assert texts == {
             "bind": "127.0.0.1:0",
             "keys": "/k",
@@ -73,7 +73,7 @@ class TestSettingsFile:
     )
     def test_an_error_names_the_setting(self, text: str, expected: str) -> None:
         with pytest.raises(InvalidSettings, match=expected):
-            read_file(text)
+            parse_settings(text)
 
     def test_options_and_variables_override_the_file(self, tmp_path: Path) -> None:
         file = tmp_path / "gateway.toml"
