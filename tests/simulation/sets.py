@@ -83,8 +83,8 @@ class SetWatcher(Watcher):
     """Jobs of sets that it has subscribed to again on this connection: their ends may still be
     sent."""
     _dropped: set[str] = field(factory=set)
-    """Jobs of a set that it has left. Like a page, it knows nothing of them any more, and ignores
-    them until another set shows them."""
+    """Jobs of a set that it has left. It knows nothing of them any more, and ignores them until
+    another set shows them and a snapshot has arrived."""
     _tag: str = ""
     _shown_since: dict[str, float] = field(factory=dict)
     """The jobs that the sets show, and since when."""
@@ -250,7 +250,6 @@ class SetWatcher(Watcher):
         prefix = frame["prefix"]
         if prefix not in self.sets:
             return
-        self._dropped.difference_update(frame["jobs"])
         wanted, before = self.sets[prefix], self.frames.get(prefix)
         self.note(f"set {prefix!r} {frame['seq']} {frame['counts']} {frame['jobs']}")
         self.world.checks.frames += 1
@@ -298,7 +297,10 @@ class SetWatcher(Watcher):
         if not may_watch(job, {*self.rights, *self._before}):
             raise Violated(f"sets: {self.name} may watch {self.rights}, and is shown {frame}")
         if job in self._dropped:
-            return
+            # The gateway may not have read the command yet. After it has, it sends a snapshot.
+            if not (frame.get("snapshot") and job in self._shown_since):
+                return
+            self._dropped.discard(job)
         super()._progress(line, frame)
         if self._is_ended(job):
             for prefix, jobs in self.owed.items():
