@@ -23,6 +23,7 @@ from trio_websocket import (
 
 from ...model.constants import MAX_SET_LIMIT
 from ...model.errors import FullCode
+from ...model.limits import DEFAULT_LIMITS
 from ...protocol.close_codes import EXPIRED, REVOKED, UNAUTHORIZED, reconnects_after
 from ...protocol.commands import Mode
 from ...worker.publisher import Token, Unreachable
@@ -45,6 +46,10 @@ from .job_states import JobStates
 __all__ = ["Display", "Refused", "WatchClient"]
 
 SEND_TIMEOUT = 10.0  # seconds
+ENVELOPE = 100
+"""More bytes than `hello` has without its positions and the token."""
+PUNCTUATION = 4
+"""Bytes of the quotes, the colon and the comma of a position."""
 PONG_TIMEOUT = 10.0  # seconds within which something must be received after a ping
 
 TOKEN_CODES = frozenset(ending.code for ending in (EXPIRED, UNAUTHORIZED, REVOKED))
@@ -109,6 +114,8 @@ class WatchClient:
     gateway_drains: bool = False
     """Whether the gateway has sent `goaway`, so that the end of the connection is no failure."""
     ping_interval: float = 25.0
+    max_message: int = DEFAULT_LIMITS.max_frame
+    """Maximum bytes of a message to the gateway."""
     received_at: float = 0.0
 
     async def run(self, url: str) -> str:
@@ -123,8 +130,8 @@ class WatchClient:
                 with trio.fail_after(CONNECT_TIMEOUT):
                     welcome = await ws.get_message()
                 self.received_at = trio.current_time()
-                await self._send_hello(ws, token)
                 await self._handle_message(ws, welcome)
+                await self._send_hello(ws, token)
                 nursery.start_soon(self._keep_alive, ws)
                 while not self.job_states.finished:
                     message = await ws.get_message()
@@ -138,7 +145,13 @@ class WatchClient:
         return reason
 
     async def _send_hello(self, ws: WebSocketConnection, token: str | None) -> None:
-        hello: dict[str, Any] = {"type": "hello", "positions": self.job_states.positions()}
+        hello: dict[str, Any] = {"type": "hello", "positions": {}}
+        bytes_left = self.max_message - len(token or "") - ENVELOPE
+        for job, position in self.job_states.positions().items():
+            bytes_left -= len(job) + len(str(position)) + PUNCTUATION
+            if bytes_left < 0:
+                break  # the gateway sends a snapshot of the other jobs
+            hello["positions"][job] = position
         if token:
             hello["token"] = token
         await self._send(ws, hello)
@@ -175,9 +188,10 @@ class WatchClient:
                 self.display.on_gap(text, job)
             case Ping():
                 await self._send(ws, {"type": "pong"})
-            case Welcome(node=node, retry=window, ping_interval=seconds):
+            case Welcome(node=node, retry=window, ping_interval=seconds, limits=limits):
                 self.window = window
                 self.ping_interval = max(1.0, min(seconds, self.ping_interval))
+                self.max_message = limits.message
                 self.display.on_connected(node)
             case Subscriptions(denied=denied) if denied:
                 # Check permanently denied jobs first: with one of them there is no retry.

@@ -9,10 +9,17 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw, Struct
 
+from ...model.limits import DEFAULT_LIMITS
 from ...model.state import State
 from ...model.statuses import Status
 
 __all__ = ["Frame", "Gap", "JobSet", "Progress", "parse_frames"]
+
+
+class ClientLimits(Struct, frozen=True):
+    """What a client may send: the maximum bytes of a message."""
+
+    message: int = DEFAULT_LIMITS.max_frame
 
 
 class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):
@@ -21,6 +28,7 @@ class Welcome(Struct, frozen=True, tag_field="type", tag="welcome"):
     node: str
     ping_interval: float = 25.0
     retry: tuple[float, float] = (0.0, 0.5)
+    limits: ClientLimits = ClientLimits()
 
 
 class Subscriptions(Struct, frozen=True, tag_field="type", tag="subscriptions"):

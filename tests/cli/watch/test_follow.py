@@ -121,12 +121,37 @@ async def test_a_violation_is_answered_by_a_resync() -> None:
     assert [json.loads(text)["seq"] for text in display.frames] == [1, 9]
 
 
+async def test_a_hello_has_as_many_positions_as_fit_into_a_message() -> None:
+    jobs = [f"{'x' * 40}:{number}" for number in range(5)]
+    greetings = []
+
+    async def first(ws: WebSocketConnection) -> None:
+        await send(ws, WELCOME)
+        await receive(ws)
+        await send(ws, *(progress(None, 4) | {"job": job} for job in jobs))
+        await ws.aclose(4000, "heartbeat timeout")
+
+    async def second(ws: WebSocketConnection) -> None:
+        await send(ws, WELCOME | {"limits": {"message": 300}})
+        greetings.append(await receive(ws))
+        await send(ws, *(progress(None, 6, "succeeded") | {"job": job} for job in jobs))
+
+    job_states = JobStates(jobs)
+    async with gateway_that(first, second) as url:
+        with trio.fail_after(20):
+            await follow(url, job_states, mode="latest", token=None, display=RecordingDisplay())
+    assert list(greetings[0]["positions"]) == jobs[:3]
+    assert len(json.dumps(greetings[0], separators=(",", ":"))) <= 300
+    assert job_states.succeeded
+
+
 async def test_it_reconnects_with_its_position() -> None:
     greetings = []
 
     async def first(ws: WebSocketConnection) -> None:
-        await send(ws, WELCOME, progress(None, 4))
+        await send(ws, WELCOME)
         greetings.append(await receive(ws))
+        await send(ws, progress(None, 4))
         await ws.aclose(4000, "heartbeat timeout")
 
     async def second(ws: WebSocketConnection) -> None:
