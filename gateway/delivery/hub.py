@@ -131,8 +131,11 @@ class Hub:
         if not topic.subscriptions:
             topic.quota_key = quota_key
         subscription = Subscription(topic, outbox, mode, position, quota_key=quota_key)
-        if resumed if position is None else (topic.loading or position > topic.position):
-            # The client may be ahead of this topic, or of a read that is still running.
+        # The client may be ahead of this topic, or of a read that is still running.
+        may_be_ahead = resumed
+        if position is not None:
+            may_be_ahead = topic.loading or position > topic.position
+        if may_be_ahead:
             subscription.client_may_be_ahead = True
             self.to_load.add(job)
         topic.subscriptions.add(subscription)

@@ -509,7 +509,7 @@ class Job:
         if isinstance(snapshot.children, Keep) or final_state.status != "succeeded":
             self._end(final_state, None)
         elif snapshot.children is None and not self._children.count:
-            self._end(final_state, None)  # it created no child, so cannot count them
+            self._end(final_state, None)  # no child was created here, so their number stays unknown
         else:
             self.end_with_children(all_created=snapshot.children is None)
 
