@@ -177,6 +177,8 @@ class GroupModel:
     _unsure: set[str] = field(factory=set)
     """Groups that a `start` has opened before the server lost writes. No state that a node could
     restore says which of their children count."""
+    _opened_elsewhere: dict[str, int] = field(factory=dict)
+    """The newest attempt of each group that a `start` has opened on an old primary."""
     _attempts_at_loss: dict[str, int] = field(factory=dict)
     """The attempts that the server had when it had lost writes."""
     _shown: dict[tuple[str, int, int], Row] = field(factory=dict)
@@ -209,6 +211,17 @@ class GroupModel:
                 self._shown[group.name, *row.position] = row
         for job, row in now.items():
             self._newest[job] = max(row.attempt, self._newest.get(job, 0))
+
+    def note_old_primary(self, read: Callable[[str], Row | None], command: Command) -> None:
+        """Handles a command at a primary that another has replaced. A node that still follows it
+        restores an attempt that is opened there on the new primary."""
+        group = command.job
+        row = read(group) if group is not None else None
+        if group is None or row is None or row.children is None:
+            return
+        if row.attempt > self._newest.get(group, 0):
+            self._opened_elsewhere[group] = row.attempt
+            self._unsure.add(group)
 
     def shown(self, job: str, epoch: int | None, seq: int, state: Any) -> str | None:
         """Returns the violation in this state of a group, which was at this position; None if there
@@ -284,6 +297,7 @@ class GroupModel:
                 not was.final
                 or was.attempt > self._attempts_at_loss.get(group.name, was.attempt)
                 or row.attempt <= self._newest[group.name]
+                or row.attempt <= self._opened_elsewhere.get(group.name, 0)
                 or any(
                     child in now and now[child].attempt > self._newest.get(child, 0)
                     for child in group.children

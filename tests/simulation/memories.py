@@ -36,8 +36,8 @@ class Memories:
     restored which have ended since."""
     _witnesses: list[tuple[Host, int]] = field(factory=list)
     """The processes that ran at that time. Only these must restore states."""
-    _generation: int = 0
-    """The generation of the data at that time."""
+    _repair: int = 0
+    """The newest repair of the data at that time."""
 
     def server_has_lost_writes(self, store: Store, hosts: Iterable[Host]) -> None:
         """Finds the states that neither the server nor a running node has any more."""
@@ -47,7 +47,7 @@ class Memories:
             for key, row in store.values.items()
             if key.startswith(b"progress:last:") and isinstance(row, dict) and b"seq" in row
         }
-        self._generation = _generation(store)
+        self._repair = _repair(store)
         self._witnesses = [(host, host.number) for host in hosts if host.alive]
         self._compare()
 
@@ -58,7 +58,7 @@ class Memories:
         read = _read(host)
         if witness in self._witnesses:
             self._witnesses.remove(witness)
-            if _restored(host, store) <= self._generation:
+            if _restored(host, store) <= self._repair:
                 _merge(self._of_ended_nodes, read)
                 self._compare()
                 return
@@ -92,12 +92,12 @@ def _read(host: Host) -> Positions:
     return {event.job: event.position for event in events}
 
 
-def _generation(store: Store) -> int:
-    return int(store.values.get(b"progress:counters", {}).get(b"generation", 0))
+def _repair(store: Store) -> int:
+    return int(store.values.get(b"progress:counters", {}).get(b"repair", 0))
 
 
 def _restored(host: Host, store: Store) -> int:
-    """Returns the newest generation in which the node has restored its states; 0: none."""
+    """Returns the newest repair in which the node has restored its states; 0: none."""
     counters = store.values.get(b"progress:counters", {})
     words = counters.get(f"node:{host.process.name}".encode(), b"").split()
     return int(words[1]) if len(words) == 2 else 0

@@ -25,9 +25,9 @@ def host(name: str, **positions: int) -> Any:
 
 
 def server(*restored_by: str, **positions: int) -> Store:
-    """Returns the data of a server, in a new generation if nodes have restored their states."""
+    """Returns the data of a server, after a new repair if nodes have restored their states."""
     store = Store()
-    store.values[b"progress:counters"] = {b"generation": b"5" if restored_by else b"1"}
+    store.values[b"progress:counters"] = {b"repair": b"5" if restored_by else b"1"}
     for name in restored_by:
         store.values[b"progress:counters"][f"node:{name}".encode()] = b"1700000000 5"
     for job, seq in positions.items():

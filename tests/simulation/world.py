@@ -180,9 +180,11 @@ class World:
         return Server(redis, ended=self._has_ended)
 
     def _written(self, redis: Redis, words: list[bytes]) -> None:
-        if redis is not self.server.redis:
-            return
         command = command_of(words)
+        if redis is not self.server.redis:
+            if self.groups:
+                self.group_model.note_old_primary(partial(_row, redis), command)
+            return
         if self.groups:
             self.group_model.check_command(partial(_row, redis), command)
         if command.runs_script:

@@ -8,8 +8,9 @@ delivered to clients. So before any client of the broker reads from it:
     2. Each node sends the states that it has delivered (`restore`, lua/restore.lua). A record that
        is older or missing is replaced by the delivered state, at a new position.
     3. When all registered nodes have done so, or `GRACE` is over, the shard is
-       open: `register` returns that, and calls and the feed continue.
-    4. A record that no node has delivered gets a new position when it is next read
+       open: `register` returns that, and calls and the feed continue. What workers have written
+       before belongs to the earlier generation.
+    4. A record of an earlier generation gets a new position when it is next changed or read
        (lua/reissue.lua).
 """
 
@@ -71,10 +72,11 @@ async def register(
     server: bytes,
     newest_epoch: int,
     repaired: int | None,
-) -> tuple[int, bool]:
+) -> tuple[int, int, bool]:
     """Registers that this node follows the shard on `server`, and has restored its states in the
-    generation `repaired`. Returns the current generation, and whether the shard is open."""
-    generation, is_open = await run_script(
+    repair `repaired`. Returns the newest repair, the first epoch of the current generation, and
+    whether the shard is open."""
+    repair, generation, is_open = await run_script(
         link,
         FAILOVER,
         shard.keys(),
@@ -88,7 +90,7 @@ async def register(
             registration.retention,
         ],
     )
-    return int(generation), bool(is_open)
+    return int(repair), int(generation), bool(is_open)
 
 
 async def restore(link: Link, shard: Shard, observed: Sequence[Event]) -> None:

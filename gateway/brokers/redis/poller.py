@@ -111,7 +111,7 @@ class Poller:
         self._link: Link | None = None
         self._cursor = Cursor()
         self._repaired: int | None = None
-        """The generation for which this node has restored the lost states."""
+        """The repair in which this node has restored the lost states."""
         self._check_at = 0.0
         self._check_requested_at = -CHECK_REQUEST_INTERVAL
         self._checking = True
@@ -253,14 +253,14 @@ class Poller:
         observed: list[Event] | None = None
         while True:
             server = await self._server(link)
-            generation, is_open = await self._register(link, server)
-            if self._repaired != generation:
+            repair, generation, is_open = await self._register(link, server)
+            if self._repaired != repair:
                 if observed is None:
                     for calls in self._calls:
                         calls.refuse_all(unless=(server, generation))
                     observed = list(self._observed())
                 await restore(link, self.shard, observed)
-                self._repaired = generation
+                self._repaired = repair
             elif is_open:
                 state = await self._end_of_feed(link, server, generation)
                 for calls in self._calls:
@@ -283,8 +283,9 @@ class Poller:
             raise RedisError(REPLICA)
         return server_identity(server, replication)
 
-    async def _register(self, link: Link, server: bytes) -> tuple[int, bool]:
-        newest = max(self._cursor.epoch, self._repaired or 0)
+    async def _register(self, link: Link, server: bytes) -> tuple[int, int, bool]:
+        cursor = self._cursor
+        newest = max(cursor.epoch, cursor.feed.generation, self._repaired or 0)
         return await register(
             link,
             self.shard,

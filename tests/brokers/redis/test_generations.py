@@ -264,6 +264,41 @@ async def test_an_end_that_the_replica_has_missed_is_restored(
         nursery.cancel_scope.cancel()
 
 
+async def test_what_a_worker_writes_during_the_repair_is_not_in_the_history(
+    broker: RedisBroker, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker writes to Redis directly, and is behind what clients have seen until its second
+    update. So only the second one may be shown."""
+
+    async def restore_after_the_worker(*arguments: Any) -> None:
+        for percent in (20, 60):
+            await worker.publish("a", Update(percent=percent))
+        await failover.restore(*arguments)
+
+    worker = RedisBroker(server.url)
+    node = Node(broker)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        sink = await node_with_a_client(node, nursery, "every")
+        await broker.publish("a", Update(percent=10))
+        replica = Failover(server)
+        seen = (await broker.publish("a", Update(percent=50))).position
+        await until_last(sink, percent=50)
+        monkeypatch.setattr(poller, "restore", restore_after_the_worker)
+        replica.happen()
+        await until_last(sink, percent=60)
+        source, again = FakeSource(), Sink()  # a client that returns
+        nursery.start_soon(node.serve, source, again)
+        await source.send(type="hello", positions={"a": list(seen)})
+        await source.send(type="subscribe", jobs=["a"], mode="every")
+        await until_last(again, percent=60)
+        for frames in (sink.frames_of("progress"), again.frames_of("progress")):
+            percents = [frame["state"]["percent"] for frame in frames if frame["state"]]
+            assert percents == sorted(percents)
+        nursery.cancel_scope.cancel()
+    worker.close()
+
+
 async def test_a_reconnect_to_the_same_server_begins_no_generation(
     broker: RedisBroker, server: Server
 ) -> None:

@@ -154,7 +154,6 @@ async def test_a_restart_of_redis_is_reported_as_a_feed_reset(
         await until_lost(feed)
         again = await broker.publish("a", Update(done=2))
         assert await next_done(feed) == 2
-    assert again.position.seq == 2
     assert again.position.epoch > first.position.epoch
     logged = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert [text.partition(":")[0] for text in logged] == [

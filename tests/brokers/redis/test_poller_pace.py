@@ -44,14 +44,14 @@ class Redis:
 
     run_id: str = "one"
     role: str = "master"
-    generation: int = 1
+    repair: int = 1
     opens_at: float = 0.0
     """When all nodes have restored their states, on Trio's clock."""
     entries: list[bytes] = field(factory=list)
     reads: list[float] = field(factory=list)
     """When the feed was read."""
     registered: list[tuple[float, Any]] = field(factory=list)
-    """When the node registered, and the generation that it had restored."""
+    """When the node registered, and the repair for which it had restored its states."""
     newest_epochs: list[int] = field(factory=list)
     """The newest epochs that it knew then."""
     restored: list[list[Any]] = field(factory=list)
@@ -67,6 +67,15 @@ class Redis:
         )
         self.wake()
 
+    @property
+    def is_open(self) -> bool:
+        return trio.current_time() >= self.opens_at
+
+    @property
+    def generation(self) -> int:
+        """It moves when the server opens."""
+        return self.repair + self.is_open
+
     def wake(self) -> None:
         self.added.set()
         self.added = trio.Event()
@@ -80,7 +89,7 @@ class Redis:
             case ("EVALSHA", FAILOVER.sha, *more):
                 self.registered.append((trio.current_time(), more[-3]))
                 self.newest_epochs.append(more[-5])
-                return [self.generation, int(trio.current_time() >= self.opens_at)]
+                return [self.repair, self.generation, int(self.is_open)]
             case ("EVALSHA", RESTORE.sha, count, *more):
                 keys = more[4 : int(count)]
                 self.restored.append([key.removeprefix("progress:last:") for key in keys[::2]])
@@ -325,7 +334,7 @@ async def test_a_server_with_the_same_generation_is_checked_soon_if_a_call_suspe
 async def test_a_check_that_is_running_is_not_disturbed(autojump_clock: MockClock) -> None:
     redis = Redis()
     async with following(redis, links=2) as setup:
-        redis.run_id, redis.generation = "two", 7
+        redis.run_id, redis.repair = "two", 7
         redis.opens_at = trio.current_time() + 10
         await trio.sleep(CHECK_INTERVAL + BLOCK)
         setup.poller.check_server_soon()
@@ -342,7 +351,7 @@ async def test_states_are_restored_once_and_calls_wait_until_all_nodes_have_done
             state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)
             setup.observed.append(Event(job, Position(5, 1), state))
         redis.positions["progress:last:same"] = [b"5", b"1"]
-        redis.run_id, redis.generation = "two", 7
+        redis.run_id, redis.repair = "two", 7
         redis.opens_at = opens_at = trio.current_time() + 5
         redis.registered.clear()
         await trio.sleep(CHECK_INTERVAL + BLOCK)
@@ -357,7 +366,7 @@ async def test_states_are_restored_once_and_calls_wait_until_all_nodes_have_done
         assert pauses == pytest.approx([POLL_INTERVAL] * len(pauses))
         await trio.sleep(1)
         assert setup.batches == [[]]  # events of the repair are of no use
-        redis.add(epoch=7)
+        redis.add(epoch=8)
         await trio.sleep(1)
         assert setup.batches == [[], [2]]
 
@@ -370,9 +379,9 @@ async def test_a_server_learns_the_newest_epoch_that_the_node_knows(
         redis.add(epoch=9)
         await trio.sleep(CHECK_INTERVAL + BLOCK)
         assert redis.newest_epochs[-1] == 9
-        redis.generation = 12
+        redis.repair = 12
         await trio.sleep(2 * CHECK_INTERVAL + BLOCK)
-        assert redis.newest_epochs[-1] == 12
+        assert redis.newest_epochs[-1] == 13  # the generation of repair 12
         assert setup.resets == 1
 
 
@@ -381,7 +390,7 @@ async def test_a_node_is_not_connected_until_the_others_have_restored_their_stat
 ) -> None:
     redis = Redis()
     async with following(redis, links=2) as setup:
-        redis.run_id, redis.generation = "two", 7
+        redis.run_id, redis.repair = "two", 7
         redis.opens_at = trio.current_time() + 5
         setup.links[0].close()
         await trio.sleep(3)
@@ -436,6 +445,6 @@ async def test_many_states_are_compared_and_restored_in_parts(
     async with following(redis) as setup:
         state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)
         setup.observed += [Event(job, Position(5, 1), state) for job in "abcdefg"]
-        redis.generation = 7
+        redis.repair = 7
         await trio.sleep(CHECK_INTERVAL + BLOCK)
         assert redis.restored == [["a", "b"], ["c"], ["d", "e"], ["f"], ["g"]]

@@ -9,18 +9,20 @@
 -- shard before, because it may have shown states that are lost. The epochs on this server do not
 -- show that, because a worker's newest epoch is larger than those that were shown.
 --
--- The shard is open in a generation when all nodes that were registered at its beginning have
--- restored what they have shown; but not before `MIN_RESTORE_TIME` (for nodes that are no longer
--- registered), and after `GRACE` at the latest (for nodes that have died).
+-- A generation begins with a repair, which is named by an epoch of its own. The shard opens when all
+-- nodes that were registered at the beginning have restored what they have shown; but not before
+-- `MIN_RESTORE_TIME` (for nodes that are no longer registered), and after `GRACE` at the latest (for
+-- nodes that have died). Then the generation's first epoch moves to that time: what a worker has
+-- written during the repair may be older than what was shown, so no client may receive it.
 --
 -- ARGV  2 the server's identity  3 the newest epoch that the node has seen  4 the node
---       5 the generation for which the node has restored its states, or ''  6 history  7 retention
+--       5 the repair for which the node has restored its states, or ''  6 history  7 retention
 --
--- Returns the first epoch of the current generation, and 1 if its shard is open.
+-- Returns the repair, the first epoch of the current generation, and 1 if the shard is open.
 
 local IDENTITY, SEEN, NODE, RESTORED = ARGV[2], tonumber(ARGV[3]), 'node:' .. ARGV[4], ARGV[5]
 
--- name of the field → when the node has registered, and the generation that it has restored
+-- name of the field → when the node has registered, and for which repair it has restored its states
 local function nodes()
   local registered, newest = {}, 0
   local flat = redis.call('HGETALL', COUNTERS)
@@ -39,8 +41,8 @@ if previous ~= IDENTITY then
   redis.call('HSET', COUNTERS, 'server', IDENTITY)
   if previous or RESTORED ~= '' or SEEN > newest_epoch then
     newest_epoch = math.max(newest_epoch, SEEN)
-    GENERATION = tonumber(next_epoch())
-    redis.call('HSET', COUNTERS, 'generation', whole(GENERATION), 'generation_at', now)
+    local repair = next_epoch()
+    redis.call('HSET', COUNTERS, 'generation', repair, 'repair', repair, 'repair_at', now)
     -- The nodes that were registered last must restore; times are this server's from now on.
     local registered, newest = nodes()
     for name, node in pairs(registered) do
@@ -54,18 +56,29 @@ if previous ~= IDENTITY then
 end
 redis.call('HSET', COUNTERS, NODE, now .. ' ' .. RESTORED, 'history', ARGV[6], 'retention', ARGV[7])
 
-local function is_open()
-  local began_at = redis.call('HGET', COUNTERS, 'generation_at')
-  local age = began_at and math.abs(NOW - began_at) or GRACE
-  if age < MIN_RESTORE_TIME then return false end
+local stored = redis.call('HMGET', COUNTERS, 'repair', 'generation', 'repair_at')
+local repair, generation, began_at = stored[1] or '0', stored[2] or '0', stored[3]
+
+-- Whether all registered nodes have restored their states. Nodes that have died are removed.
+local function all_have_restored()
+  local all = true
   for name, node in pairs((nodes())) do
     if math.abs(NOW - node.seen_at) > NODE_TIMEOUT then
       redis.call('HDEL', COUNTERS, name)
-    elseif age < GRACE and node.restored ~= whole(GENERATION) then
-      return false
+    elseif node.restored ~= repair then
+      all = false
     end
   end
-  return true
+  return all
 end
 
-return {GENERATION, is_open() and 1 or 0}
+local restored, is_open = all_have_restored(), not began_at or generation ~= repair
+if not is_open then
+  local age = math.abs(NOW - began_at)
+  is_open = age >= MIN_RESTORE_TIME and (restored or age >= GRACE)
+  if is_open then
+    generation = next_epoch()
+    redis.call('HSET', COUNTERS, 'generation', generation)
+  end
+end
+return {tonumber(repair), tonumber(generation), is_open and 1 or 0}

@@ -36,10 +36,11 @@ local function is_past_retention(shown)
 end
 
 local to_count = {}
+local REPAIR = tonumber(redis.call('HGET', COUNTERS, 'repair') or 0)
 
 local function is_restored(group)
   local record = redis.pcall('HMGET', PREFIX .. 'last:' .. group, 'restored', 'epoch')
-  return record[1] == '1' and tonumber(record[2] or 0) >= GENERATION
+  return record[1] == '1' and tonumber(record[2] or 0) >= REPAIR
 end
 
 -- Count a restored job in its group.
