@@ -319,6 +319,13 @@ class Watcher:
         if self.stalled_until > trio.current_time():
             await trio.sleep_until(self.stalled_until)
 
+    def _check_answered(self, deadline: trio.CancelScope, host: Host, what: str) -> None:
+        """Checks that there was a response before the deadline, unless the node was paused."""
+        if deadline.cancelled_caught:
+            if host.process.paused_until > trio.current_time() - ANSWER_WITHIN:
+                raise Gone(1006)
+            raise Violated(f"no hang: {what} of {self.name} has no answer")
+
     def _show(self, job: str, frame: dict[str, Any], how: str) -> None:
         state = frame["state"]
         self.note(f"{how} {job} {frame['epoch']}:{frame['seq']} {brief(state)}")
@@ -356,8 +363,9 @@ class Watcher:
         self._node_was_stale = host.node.stale_reason is not None
         host.serve(line, app, scope)
         try:
-            with trio.fail_after(ANSWER_WITHIN):
+            with trio.move_on_after(ANSWER_WITHIN) as deadline:
                 await line.client_receive()  # accept
+            self._check_answered(deadline, host, "a WebSocket")
             positions = self._positions()
             self.note(f"connects to {host.name} with {positions}")
             hello: dict[str, Any] = {"type": "hello", "positions": positions}
@@ -565,8 +573,7 @@ class Watcher:
                 status, response_headers, body = await request(
                     host, "GET", f"/api/jobs/{job}", query=query, headers=headers
                 )
-            if deadline.cancelled_caught:
-                raise Violated(f"no hang: GET {job} of {self.name} has no answer")
+            self._check_answered(deadline, host, f"GET {job}")
             how = f"GET of {self.name}"
             if status == 200:
                 document = json.loads(body)
@@ -594,8 +601,7 @@ class Watcher:
         began = trio.current_time()
         with trio.move_on_after(ANSWER_WITHIN) as deadline:
             status, _, body = await request(host, "GET", "/api/jobs", query={"limit": "100"})
-        if deadline.cancelled_caught:
-            raise Violated(f"no hang: a list of {self.name} has no answer")
+        self._check_answered(deadline, host, "a list")
         if status == 200:
             found = {row["job"]: row for row in json.loads(body)["jobs"]}
             for job in self.jobs:

@@ -27,11 +27,11 @@ RECOVERED_AFTER = 25.0
 (invariant 4)."""
 LIGHT: dict[str, float] = dict.fromkeys(
     ("trim", "garbage", "reset", "stall", "hang_up", "worker_kill", "worker_pause", "zombie",
-     "node_kill"),
+     "worker_exit", "node_kill"),
     1.0,
 )  # fmt: skip
 """Faults after which the recovery takes less time, because the loss is detected immediately."""
-OF_NODES = OF_REDIS | {"link", "reset", "node_kill", "node_drain", "clock"}
+OF_NODES = OF_REDIS | {"link", "reset", "node_kill", "node_pause", "node_drain", "clock"}
 """Faults that can keep a node from restoring what it has shown."""
 RESTORED_WITHIN = 12.0
 """Seconds after nodes were partitioned within which all have restored what they have shown."""
@@ -241,7 +241,8 @@ class Faults:
         if fault.seconds < {"refuse": 4.0, "hang": 13.0}.get(fault.mode, 1e9):
             return
         for host in self.world.hosts:
-            if host.link is link and host.alive and host.since < fault.at:
+            paused = host.process.paused_until > fault.at
+            if host.link is link and host.alive and host.since < fault.at and not paused:
                 if host.node.stale_reason is None:
                     raise Violated(f"fresh: {host.name} is cut off and does not say so")
                 for watcher in self.world.watchers:
@@ -267,6 +268,13 @@ class Faults:
         host.process.kill()
         await trio.sleep(fault.seconds)
 
+    async def _node_pause(self, index: int, fault: Fault) -> None:
+        process = self.world.hosts[fault.who % len(self.world.hosts)].process
+        process.pause()
+        # Other nodes wait for at most 5 s for what this one has shown.
+        await trio.sleep(min(fault.seconds, 2.0) if self.world.lossy else fault.seconds)
+        process.resume()
+
     async def _node_drain(self, index: int, fault: Fault) -> None:
         host = self.world.hosts[fault.who % len(self.world.hosts)]
         if self.world.scenario.broker == "memory":
@@ -282,8 +290,15 @@ class Faults:
     async def _worker_pause(self, index: int, fault: Fault) -> None:
         if self.world.workers:
             process = self.world.workers[fault.who % len(self.world.workers)].process
-            process.paused_until = trio.current_time() + fault.seconds
+            process.pause()
             await trio.sleep(fault.seconds)
+            process.resume()
+
+    async def _worker_exit(self, index: int, fault: Fault) -> None:
+        if self.world.workers:
+            worker = self.world.workers[fault.who % len(self.world.workers)]
+            rng = self.world.randomness(f"exit/{index}")
+            worker.exits_with = rng.choice([SystemExit(0), SystemExit(1), KeyboardInterrupt()])
 
     async def _zombie(self, index: int, fault: Fault) -> None:
         if self.world.groups and fault.who % 2:

@@ -17,7 +17,6 @@ from typing import Any
 from unittest.mock import patch
 
 import trio
-import trio.testing
 from attrs import frozen
 from trio._core import _run
 
@@ -29,6 +28,7 @@ from . import workers
 from .checks import Violated
 from .hosts import leaves
 from .scenario import Scenario
+from .scheduler import JumpingClock, let_processes_pause
 from .sockets import Servers
 from .threads import current_process, simulated
 from .world import World
@@ -120,7 +120,7 @@ def run(scenario: Scenario) -> Outcome:
     _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # a constant
     _run._r.seed(f"trio/{scenario.seed}")
     random.seed(f"global/{scenario.seed}")
-    clock = trio.testing.MockClock(autojump_threshold=0)
+    clock = JumpingClock()
     handler = _ToTrace(world)
     logger = logging.getLogger("gateway")
     worker_logger = logging.getLogger("progress")
@@ -186,6 +186,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 async def _with_deadline(world: World) -> None:
+    let_processes_pause()
     with trio.fail_after(400):
         await world.main()
 

@@ -14,14 +14,15 @@ __all__ = ["Fault", "Kind", "Scenario", "draw"]
 
 Kind = Literal[
     "restart", "rollback", "flush", "evict", "trim", "failover", "refuse_writes", "garbage",
-    "link", "reset", "node_kill", "node_drain", "worker_kill", "worker_pause", "zombie",
-    "stall", "hang_up", "clock",
+    "link", "reset", "node_kill", "node_pause", "node_drain", "worker_kill", "worker_pause",
+    "worker_exit", "zombie", "stall", "hang_up", "clock",
 ]  # fmt: skip
 
 KINDS: dict[Kind, int] = {
     "restart": 3, "rollback": 4, "flush": 1, "evict": 1, "trim": 2, "failover": 4,
-    "refuse_writes": 2, "garbage": 1, "link": 8, "reset": 2, "node_kill": 3, "node_drain": 2,
-    "worker_kill": 2, "worker_pause": 2, "zombie": 2, "stall": 2, "hang_up": 3, "clock": 1,
+    "refuse_writes": 2, "garbage": 1, "link": 8, "reset": 2, "node_kill": 3, "node_pause": 3,
+    "node_drain": 2, "worker_kill": 2, "worker_pause": 2, "worker_exit": 1, "zombie": 2,
+    "stall": 2, "hang_up": 3, "clock": 1,
 }  # fmt: skip
 """The kinds of faults, with the frequency of each."""
 OF_REDIS: frozenset[Kind] = frozenset(
@@ -42,10 +43,20 @@ RARE: frozenset[Kind] = frozenset(("rollback", "failover", "trim"))
 """Kinds of which only the first mode is used in CI: few seeds have run with the others, so a
 failure may be an error of the simulation."""
 STRIKES_AFTER_END: frozenset[Kind] = frozenset(
-    ("restart", "rollback", "failover", "trim", "reset", "node_kill", "link")
+    ("restart", "rollback", "failover", "trim", "reset", "node_kill", "node_pause", "link")
 )
 STRIKES_AFTER_REQUEST: frozenset[Kind] = frozenset(
-    ("restart", "reset", "node_kill", "node_drain", "link", "worker_kill", "worker_pause")
+    (
+        "restart",
+        "reset",
+        "node_kill",
+        "node_pause",
+        "node_drain",
+        "link",
+        "worker_kill",
+        "worker_pause",
+        "worker_exit",
+    )
 )
 FAULTS_UNTIL = 24.0
 """Virtual seconds in which faults begin."""

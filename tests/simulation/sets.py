@@ -345,8 +345,7 @@ class SetWatcher(Watcher):
             status, response_headers, body = await request(
                 host, "GET", "/api/sets", query=query, headers=headers
             )
-        if deadline.cancelled_caught:
-            raise Violated(f"no hang: GET of the set {prefix!r} of {self.name} has no answer")
+        self._check_answered(deadline, host, f"GET of the set {prefix!r}")
         if status == 200:
             document = json.loads(body)
             self.note(f"set {prefix!r} {document['counts']} {document['jobs']}")

@@ -28,8 +28,17 @@ import trio
 import trio.from_thread
 import trio.to_thread
 from greenlet import GreenletExit, getcurrent, greenlet
+from trio._core._run import GLOBAL_RUN_CONTEXT
 
-__all__ = ["EPOCH", "SimulatedProcess", "block", "current_process", "run_in_thread", "simulated"]
+__all__ = [
+    "EPOCH",
+    "SimulatedProcess",
+    "block",
+    "current_process",
+    "process_of",
+    "run_in_thread",
+    "simulated",
+]
 
 EPOCH = 1_700_000_000.0
 """The Unix time at the beginning of every run."""
@@ -46,7 +55,12 @@ class SimulatedProcess:
         self.skew = 0.0
         """Seconds its wall clock is ahead."""
         self.dead = False
+        self.can_start_threads = True
+        self.pauses = 0
         self.paused_until = 0.0
+        """When the last pause ended; infinite during a pause."""
+        self.waiting_tasks: list[trio.lowlevel.Task] | None = None
+        """The tasks that could run if the process was not paused; None if it is not."""
         self.nursery: trio.Nursery | None = None
         self._shields: set[trio.CancelScope] = set()
 
@@ -81,9 +95,29 @@ class SimulatedProcess:
         assert self.nursery is not None
         self.nursery.start_soon(run)
 
+    def pause(self) -> None:
+        """Pauses the process like SIGSTOP: its timers are late, and data that arrives waits."""
+        self.pauses += 1
+        self.paused_until = inf
+        if self.waiting_tasks is None and not self.dead:
+            self.waiting_tasks = []
+
+    def resume(self) -> None:
+        """Ends one pause."""
+        self.pauses -= 1
+        if not self.pauses:
+            self.paused_until = trio.current_time()
+            self._run_waiting_tasks()
+
+    def _run_waiting_tasks(self) -> None:
+        tasks, self.waiting_tasks = self.waiting_tasks or [], None
+        for task in tasks:
+            GLOBAL_RUN_CONTEXT.runner.runq.append(task)
+
     def kill(self) -> None:
         """Ends the process like SIGKILL: none of its code runs any more."""
         self.dead = True
+        self._run_waiting_tasks()
         if self.nursery is not None:
             self.nursery.cancel_scope.cancel()
         for scope in self._shields:
@@ -104,6 +138,11 @@ class SimulatedProcess:
 
 def current_process() -> SimulatedProcess:
     return _process.get()
+
+
+def process_of(context: contextvars.Context) -> SimulatedProcess | None:
+    """Returns the process of a task with this context; None if it belongs to none."""
+    return context.get(_process)
 
 
 # -- threads -------------------------------------------------------------------
@@ -130,8 +169,6 @@ async def _drive(process: SimulatedProcess, function: Callable[[], Any]) -> Any:
                 if shielded:
                     with process.shield():
                         value = await blocking_call(*args)
-                        if process.paused_until > trio.current_time():
-                            await trio.sleep_until(process.paused_until)
                     if process.dead:
                         await trio.sleep_forever()  # cancelled at once
                 else:
@@ -238,7 +275,7 @@ class Thread:
 
     def start(self) -> None:
         process = current_process()
-        if process.nursery is None or process.dead:
+        if process.nursery is None or process.dead or not process.can_start_threads:
             raise RuntimeError("can't start new thread")
         self._started = True
         process.start_soon(self._run, process)

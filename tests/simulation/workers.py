@@ -126,6 +126,10 @@ class Worker:
     """The weight of each job in its group, if it is not 1."""
     max_steps: int = 40
     """The maximum number of steps of a job."""
+    exits_with: BaseException | None = None
+    """The exception that its program raises at the next step, and that ends the interpreter."""
+    exits_at: float = 0.0
+    """When it has raised it."""
     process: SimulatedProcess = field(init=False)
     ends: list[tuple[str, int, str]] = field(factory=list)
     """The ends that were acknowledged to it: job, attempt, status."""
@@ -150,7 +154,12 @@ class Worker:
         url = f"http://{self.name}/"
         if self.kind == "redis":
             url = f"redis://{self.name}/0"
-        self._main(url)
+        try:
+            self._main(url)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self.world.note(f"{self.name} raises {error!r}")
+        # Python 3.12 and newer start no thread in an `atexit` function.
+        self.process.can_start_threads = self.rng.random() < 0.5
         for member in list(process_state.senders):
             if f"//{self.name}/" in getattr(member, "url", ""):
                 member.flush()
@@ -165,6 +174,10 @@ class Worker:
 
     def _sleep(self, low: float, high: float) -> None:
         block(trio.sleep, self.rng.uniform(low, high))
+        if self.exits_with is not None:
+            error, self.exits_with = self.exits_with, None
+            self.exits_at = trio.current_time()
+            raise error
 
     def _work(self, job_id: str, url: str) -> None:
         rng, world = self.rng, self.world
@@ -188,6 +201,8 @@ class Worker:
         began = trio.current_time()
         step = rng.uniform(0.01, 0.6)
         status = rng.choice(["succeeded", "succeeded", "failed", "cancelled"])
+        before = began
+        exit_error: BaseException | None = None
         try:
             with job:
                 for done in range(1, total + 1):
@@ -214,6 +229,8 @@ class Worker:
             left = before
         except Cancelled:
             world.note(f"{self.name} is cancelled")
+        except (SystemExit, KeyboardInterrupt) as error:
+            left, exit_error = self.exits_at, error
         took = trio.current_time() - left
         # The clock of a paused process continues, so its lease may expire by the pause.
         if took > (0.5 if impatient else 11) + max(0.0, self.process.paused_until - left):
@@ -227,6 +244,8 @@ class Worker:
         world.note(f"{self.name} ends {job_id} #{report.attempt}: {report.delivered}")
         if report.delivered and report.attempt is not None:
             self.ends.append((job_id, report.attempt, job.status))
+        if exit_error is not None:
+            raise exit_error
 
 
 def draw_accepts(rng: random.Random) -> tuple[str, ...]:

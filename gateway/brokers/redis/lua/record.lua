@@ -26,7 +26,7 @@ local newest_epoch, GENERATION = tonumber(counters[1] or 0), tonumber(counters[2
 local HISTORY, RETENTION = counters[3] or DEFAULT_HISTORY, tonumber(counters[4] or DEFAULT_RETENTION)
 
 if ARGV[1] ~= '' and tonumber(ARGV[1]) ~= GENERATION then
-  return redis.error_reply('GENERATION the jobs are in generation ' .. GENERATION)
+  return redis.error_reply('GENERATION the jobs are in generation ' .. (counters[2] or '0'))
 end
 
 -- Seconds that children's contributions are kept without a report: longer than any record of them.
