@@ -228,7 +228,7 @@ class Session:
         if subscription is not None:
             self._subscriptions[job] = subscription
             subscription.mode = mode
-            subscription.restart(position)
+            subscription.restart()
         else:
             self._subscriptions[job] = self._hub.subscribe(
                 job,

@@ -109,9 +109,9 @@ class Subscription:
                 self.on_final_state(self)
         return message
 
-    def restart(self, position: Position | None = None) -> None:
-        """Continue from this position; None: the next message is a snapshot."""
-        self.cursor = position
+    def restart(self) -> None:
+        """Makes the next message a snapshot."""
+        self.cursor = None
         if self.has_new_events:
             self.outbox.notify(self)
 

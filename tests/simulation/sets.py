@@ -68,7 +68,8 @@ def wanted_document(wanted: Wanted, states: Mapping[str, Any]) -> dict[str, Any]
 
 @define(eq=False, slots=False)
 class SetWatcher(Watcher):
-    """A client that watches one or two sets (by GET one set), and no jobs by name."""
+    """A client that watches one or two sets (by GET one set). Some also watch a job by its name at
+    times, which may be in a set too."""
 
     sets: dict[str, Wanted] = field(factory=dict)
     """The sets that the client watches, by their prefixes."""
@@ -77,14 +78,18 @@ class SetWatcher(Watcher):
     owed: dict[str, set[str]] = field(factory=dict)
     """For each set, the jobs that it shows, and those that it has shown since its snapshot without
     an end: the client must receive the ends of these jobs."""
+    named: str | None = None
+    """The job that it watches by its name at times."""
+    _named_since: float = 0.0
+    """Since when it has watched that job, if it does (then `watch.named` has it)."""
     rights: tuple[str, ...] = EVERYTHING
     """The patterns of the jobs that it may watch."""
     _owed_before: set[str] = field(factory=set)
     """Jobs of sets that it has subscribed to again on this connection: their ends may still be
     sent."""
     _dropped: set[str] = field(factory=set)
-    """Jobs of a set that it has left. It knows nothing of them any more, and ignores them until
-    another set shows them and a snapshot has arrived."""
+    """Jobs that it has left. It knows nothing of them any more, and ignores them until it watches
+    them by other means and a snapshot has arrived."""
     _tag: str = ""
     _shown_since: dict[str, float] = field(factory=dict)
     """The jobs that the sets show, and since when."""
@@ -99,6 +104,8 @@ class SetWatcher(Watcher):
             only_set = next(iter(self.sets.values()))
             self.sets = {p: Wanted(p, only_set.statuses, only_set.limit) for p in prefixes}
         self.watch = JobStates((), prefixes=prefixes)
+        if self.kind == "set" and not self.world.scenario.rights and self.rng.random() < 0.5:
+            self.named = self.rng.choice(self.world.jobs)
 
     def _change_rights(self) -> None:
         if self.world.scenario.rights:
@@ -110,10 +117,11 @@ class SetWatcher(Watcher):
 
     @property
     def streamed_jobs(self) -> list[str]:
-        """The jobs that the sets have shown for so long that the client must have received their
+        """The jobs that the client has watched for so long that it must have received their
         states."""
         at = trio.current_time() - PACE
-        return [job for job, since in self._shown_since.items() if since <= at]
+        since = self._shown_since | dict.fromkeys(self.watch.named, self._named_since)
+        return [job for job in since if since[job] <= at]
 
     def resubscribe(self) -> None:
         """Stops changing its subscriptions."""
@@ -161,6 +169,12 @@ class SetWatcher(Watcher):
                         f"end: it has {known_state}, and there is {state}"
                     )
 
+        for job in self.watch.named:
+            state, known_state = states.get(job), self.reference.shown.get(job)
+            is_lost = job in self.world.checks.lost and (state is None or known_state is None)
+            if state != known_state and not is_lost:
+                raise Violated(f"sets: {self.name} shows {job} as {known_state}, not {state}")
+
     # -- streams -----------------------------------------------------------------
 
     async def _set(self, host: Host) -> None:
@@ -188,17 +202,29 @@ class SetWatcher(Watcher):
         self._shown_since.clear()
 
     def _subscribe_to_all(self, line: Line) -> None:
+        named_first = self.rng.random() < 0.5
+        if named_first and self.watch.named:
+            self._watch_by_name(line)
         for wanted in self.sets.values():
             self._send_command(line, {"type": "watch_set", **wanted.fields})
+        if not named_first and self.watch.named:
+            self._watch_by_name(line)
 
     def _change_subscriptions(self, line: Line) -> None:
-        """Changes the parameters of a set, watches it again, leaves it, or sends another token."""
+        """Changes the parameters of a set, watches it again, leaves it, sends another token, or
+        watches a job by its name or no longer."""
         if self.world.scenario.rights and self.rng.random() < 0.5:
             self._before.update(self.rights)
             self._change_rights()
             self.note(f"may watch {self.rights}")
             self._send_command(line, {"type": "hello", "token": self.token})
             self._await_answer(line)
+            return
+        if self.named is not None and self.rng.random() < 0.5:
+            if self.watch.named:
+                self._leave_named(line)
+            else:
+                self._watch_by_name(line)
             return
         if len(self.sets) > 1 and self.rng.random() < 0.3:
             self._leave_set(line)
@@ -218,18 +244,52 @@ class SetWatcher(Watcher):
         self.frames.pop(prefix, None)
         left = self.owed.pop(prefix, set())
         self._owed_before |= left
-        self._dropped |= left.difference(*self.owed.values())
-        for job in self._dropped:
+        self._record_shown()
+        still_watched = {*self.watch.named, *self._shown_since}
+        others = set().union(*self.owed.values()) - still_watched
+        # It may also drop what it watches by other means, because a snapshot follows.
+        keeps = still_watched if self.rng.random() < 0.5 else set()
+        for job in left - others - keeps:
+            self._dropped.add(job)
             self.reference.leaves(job)
             self.reference.shown.pop(job, None)
-        self._record_shown()
         self._send_command(line, {"type": "unwatch_set", "prefix": prefix})
         self._await_answer(line)
+
+    def _watch_by_name(self, line: Line) -> None:
+        assert self.named is not None
+        self.note(f"watches {self.named} by its name")
+        self.watch.named = (self.named,)
+        self._named_since = trio.current_time()
+        self._dropped.discard(self.named)
+        self._subscribe(line, [self.named])
+
+    def _leave_named(self, line: Line) -> None:
+        """Unsubscribes from the job, and forgets it: if a set shows it, a snapshot follows."""
+        (job,) = self.watch.named
+        self.note(f"leaves {job}")
+        self.watch.named = ()
+        self.watch._positions.pop(job, None)
+        self._dropped.add(job)
+        self.reference.leaves(job)
+        self.reference.shown.pop(job, None)
+        if job not in self._shown_since:  # it does not want to know the end
+            for owed in self.owed.values():
+                if job in owed:
+                    owed.discard(job)
+                    self._owed_before.add(job)
+        self._ids += 1
+        self._awaited = self._ids
+        self._changed_at = trio.current_time()
+        command = {"type": "unsubscribe", "jobs": [job]}
+        if self.rng.random() < 0.5:
+            command = {"type": "sync_subscriptions", "jobs": []}
+        self._send_command(line, command | {"id": self._ids})
 
     def _await_answer(self, line: Line) -> None:
         """Stores that frames may belong to the previous parameters until the response to this
         command arrives."""
-        self._subscribe(line, [])
+        self._subscribe(line, list(self.watch.named))
         self._awaited = self._ids
 
     _before: set[str] = field(factory=set)
@@ -292,13 +352,15 @@ class SetWatcher(Watcher):
     def _progress(self, line: Line | None, frame: dict[str, Any]) -> None:
         job = frame["job"]
         owed = self._owed_before.union(*self.owed.values())
+        owed.update(self.watch.named)
         if job not in owed and not self._awaited:
             raise Violated(f"sets: {self.name} is sent {frame}, which no set has shown")
         if not may_watch(job, {*self.rights, *self._before}):
             raise Violated(f"sets: {self.name} may watch {self.rights}, and is shown {frame}")
         if job in self._dropped:
             # The gateway may not have read the command yet. After it has, it sends a snapshot.
-            if not (frame.get("snapshot") and job in self._shown_since):
+            is_watched = job in self._shown_since or job in self.watch.named
+            if not (frame.get("snapshot") and is_watched):
                 return
             self._dropped.discard(job)
         super()._progress(line, frame)
