@@ -14,7 +14,7 @@ import './src/auto-configure.js';
 // Modules that the client would otherwise load on demand, perhaps while the gateway is unavailable. Firefox does not
 // load a module again after a failure.
 import './src/element-actions.js';
-import './src/fallback.js';
+import './src/http-transports.js';
 import './src/send-request.js';
 import './src/tokens.js';
 

@@ -40,7 +40,7 @@ function loadedWith(chunk, chunks = new Set()) {
 const sum = (/** @type {Iterable<string>} */ names) => [...names].reduce((bytes, chunk) => bytes + (sizes.get(basename(chunk)) ?? 0), 0);
 const coreChunks = loadedWith('dist/stdin.js');
 const core = sum(coreChunks);
-const onDemand = ['fallback', 'tokens', 'send-request'].map((name) => {
+const onDemand = ['http-transports', 'tokens', 'send-request'].map((name) => {
   const chunk = Object.keys(metafile.outputs).find((path) => basename(path).startsWith(`${name}-`)) ?? '';
   return { name, bytes: sum([...loadedWith(chunk)].filter((path) => !coreChunks.has(path))) };
 });

@@ -53,7 +53,7 @@ class KeySources:
         """Reads no source yet; `load` does. `secret` is a shared secret. `audience`, if given, is
         the audience that tokens must name."""
         self._sources = tuple(sources)
-        self._secret = [] if secret is None else read_keys(secret, source="secret")
+        self._secret_keys = [] if secret is None else read_keys(secret, source="secret")
         self._audience = audience
         self._keys_by_source: dict[str, list[Key]] = {}
         self._refreshed_at = -MIN_REFRESH_INTERVAL
@@ -68,8 +68,8 @@ class KeySources:
 
     def by_source(self) -> Iterator[tuple[str, list[Key]]]:
         """Yields each source with its keys."""
-        if self._secret:
-            yield "secret", self._secret
+        if self._secret_keys:
+            yield "secret", self._secret_keys
         yield from self._keys_by_source.items()
 
     def load(self) -> None:
@@ -97,7 +97,7 @@ class KeySources:
         """
         async with self._refresh_lock:
             sources = self._sources if sources is None else tuple(sources)
-            if not sources and not self._secret:
+            if not sources and not self._secret_keys:
                 raise InvalidSettings("no keys are left: restart to run without authentication")
             self._keys_by_source = {
                 source: await _read_keys_in_thread(source) for source in sources

@@ -20,11 +20,13 @@ from attrs import fields
 
 from ..model.errors import InvalidSettings
 from ..model.limits import Limits
-from .settings import CONFIG, SETTINGS
+from .settings import CONFIG, HYPERCORN_GUARD, SETTINGS
 
 __all__ = ["limits_of", "parse_settings"]
 
-_SETTINGS = {setting.name: setting for setting in SETTINGS if setting is not CONFIG}
+_SETTINGS = {
+    setting.name: setting for setting in SETTINGS if setting not in (CONFIG, HYPERCORN_GUARD)
+}
 _LIMITS = {
     field.name: field.default for field in fields(Limits) if field.name != "shutdown_timeout"
 }

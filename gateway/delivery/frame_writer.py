@@ -30,7 +30,7 @@ class FrameWriter:
     """Writes to one sink. `write_frames` in `connection.py` closes it; if a write misses its
     deadline (`trio.TooSlowError`), `write_frames` aborts the connection."""
 
-    __slots__ = ("_connected_at", "_counters", "_limits", "_ping", "_rest", "_sink")
+    __slots__ = ("_connected_at", "_counters", "_limits", "_ping", "_remaining_writes", "_sink")
 
     def __init__(self, sink: Sink, *, limits: Limits, counters: Counters) -> None:
         self._sink = sink
@@ -38,7 +38,7 @@ class FrameWriter:
         self._counters = counters
         self._connected_at = time.time()
         """The time when the client connected."""
-        self._rest: Iterator[Sequence[Message]] = iter(())
+        self._remaining_writes: Iterator[Sequence[Message]] = iter(())
         """The writes after the unfinished one."""
         self._ping = False
         """Whether the transport's own ping comes after these writes."""
@@ -69,9 +69,9 @@ class FrameWriter:
             is_last = message.kind != "gap" and not subscription.has_several_messages
             if is_last and message.size <= WRITE_SIZE and not ping:
                 return self._send((message,))
-            self._rest = _writes((message,), pending)
+            self._remaining_writes = _writes((message,), pending)
         else:
-            self._rest = _writes(replies, pending)
+            self._remaining_writes = _writes(replies, pending)
         self._ping = ping
         return self._continue()
 
@@ -91,7 +91,7 @@ class FrameWriter:
                 return
 
     def _continue(self) -> bool:
-        for messages in self._rest:
+        for messages in self._remaining_writes:
             if not self._send(messages):
                 return False
         ping, self._ping = self._ping, False

@@ -46,9 +46,9 @@ class _Member:
     status: Status
     sort_key: SortKey
     updated_at: float
-    seen_in_scan: int
+    last_scan_seen: int
     """The number of the last scan that found the job, or during which it had an event."""
-    moved_in_scan: int
+    last_scan_moved: int
     """The number of the last scan during which an event made it the most recently updated job."""
 
 
@@ -112,9 +112,14 @@ class JobSet:
         member = self._members.get(job)
         if member is None:
             sort_key = _sort_key(job, state)
-            moved_in_scan = self._scan if recent else -1
+            last_scan_moved = self._scan if recent else -1
             member = _Member(
-                event.position, state.status, sort_key, state.updated_at, self._scan, moved_in_scan
+                event.position,
+                state.status,
+                sort_key,
+                state.updated_at,
+                self._scan,
+                last_scan_moved,
             )
             self._members[job] = member
             insort(self._order[state.status], sort_key)
@@ -123,13 +128,13 @@ class JobSet:
             if len(self._members) > self.max_jobs * (1 if self._scanned is None else 2):
                 self.evict(1)
             return True
-        member.seen_in_scan = self._scan
+        member.last_scan_seen = self._scan
         if event.position <= member.position:
             return False
         member.position = event.position
         if recent and state.updated_at != member.updated_at:
             self._members.move_to_end(job)
-            member.moved_in_scan = self._scan
+            member.last_scan_moved = self._scan
         member.updated_at = state.updated_at
         sort_key = _sort_key(job, state)
         if state.status == member.status and sort_key == member.sort_key:
@@ -172,13 +177,13 @@ class JobSet:
         Members that neither the scan nor an event during the scan contained are removed.
         """
         for job, member in list(self._members.items()):
-            if member.seen_in_scan < self._scan:
+            if member.last_scan_seen < self._scan:
                 del self._members[job]
                 self._remove_from_order(member)
                 self.version += 1
         for job in self._scanned or ():
             scanned = self._members.get(job)
-            if scanned is not None and scanned.moved_in_scan < self._scan:
+            if scanned is not None and scanned.last_scan_moved < self._scan:
                 self._members.move_to_end(job, last=False)
         self._scanned = None
         if self.more != more:

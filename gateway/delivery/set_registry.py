@@ -126,7 +126,7 @@ class SetRegistry:
         """Watches the jobs that begin with `prefix` and have one of `statuses`.
 
         The watcher is notified when the view is loaded, and when it changes.
-        `quota_key` is the client for which the set counts.
+        `quota_key` identifies the client in whose quota the set counts.
         Raises `NodeFull` if there would be too many sets, in total or for this client.
         """
         watched = self._sets.get(prefix)

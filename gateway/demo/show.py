@@ -77,7 +77,8 @@ async def _demo(context: _Context, bind: str, *, any_port: bool, attempts: list[
             worker_limit = WorkerLimit(MAX_WORKERS)
             async with trio.open_nursery() as workers:
                 for job in JOBS:
-                    # `start`, so that they wait for the limit in this order.
+                    # `start` and not `start_soon`, so that the workers wait for the limit in the
+                    # order of `JOBS`.
                     await workers.start(
                         partial(_run, context, job, gateway, worker_limit, attempts)
                     )
@@ -147,7 +148,7 @@ def _line(attempt: Attempt) -> Text:
     """Returns a line about the end of an attempt, with the worker's stderr if it was unexpected."""
     view = describe(attempt.state, now=time.time())
     style = "green" if attempt.as_expected else "bold red"
-    parts = [view.word, view.attempt, view.time, view.text]
+    parts = [view.word, view.attempt_text, view.time, view.text]
     line = Text.assemble(
         (f"{view.icon} ", style), (attempt.job.name, "bold"), "  ", " · ".join(filter(None, parts))
     )

@@ -35,15 +35,15 @@ class JobCallback(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begins a phase for the epoch."""
-        self._training.phase(f"epoch {int(state.epoch or 0) + 1}")
+        self._training.set_phase(f"epoch {int(state.epoch or 0) + 1}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Counts the step."""
-        self._training.step(state.global_step)
+        self._training.report_step(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Shows the new metrics."""
-        self._training.metrics(logs)
+        self._training.report_metrics(logs)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ends the job."""

@@ -34,16 +34,16 @@ class JobCallback(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begins a phase for the epoch."""
-        self._training.phase(f"epoch {epoch + 1}")
+        self._training.set_phase(f"epoch {epoch + 1}")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts the batch."""
         self._done += 1
-        self._training.step(self._done)
+        self._training.report_step(self._done)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows the new metrics."""
-        self._training.metrics(logs)
+        self._training.report_metrics(logs)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Ends the job."""

@@ -37,18 +37,18 @@ class JobCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Begins a phase for the epoch."""
-        self._training.phase(f"epoch {trainer.current_epoch + 1}")
+        self._training.set_phase(f"epoch {trainer.current_epoch + 1}")
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Reports the steps so far; with gradient accumulation not every batch is a step."""
-        self._training.step(trainer.global_step)
+        self._training.report_step(trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Shows the new metrics."""
         metrics = trainer.callback_metrics
-        self._training.metrics(
+        self._training.report_metrics(
             {k: v.item() if hasattr(v, "item") else v for k, v in metrics.items()}
         )
 

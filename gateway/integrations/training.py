@@ -30,17 +30,17 @@ class Training:
         )
         self._job.update(total=total if total and total > 0 else None, unit="steps")
 
-    def step(self, done: float) -> None:
+    def report_step(self, done: float) -> None:
         """Reports that `done` steps are done."""
         if self._job is not None:
             self._job.update(done=done)
 
-    def phase(self, name: str) -> None:
+    def set_phase(self, name: str) -> None:
         """Sets the phase, such as the epoch."""
         if self._job is not None:
             self._job.update(phase=name)
 
-    def metrics(self, values: Mapping[str, Any] | None) -> None:
+    def report_metrics(self, values: Mapping[str, Any] | None) -> None:
         """Shows the newest loss, accuracy, … as the message."""
         numbers = {name: v for name, v in (values or {}).items() if isinstance(v, Number)}
         if self._job is not None and numbers:

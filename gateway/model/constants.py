@@ -32,7 +32,7 @@ __all__ = [
     "MAX_AGE",
     "MAX_ARGS",
     "MAX_CHILDREN",
-    "MAX_DATA",
+    "MAX_DATA_BYTES",
     "MAX_DATA_DEPTH",
     "MAX_EARLIER_REQUESTS",
     "MAX_EARLY_CHILDREN",
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 MAX_JOB_ID: Final = 200  # characters: enough for a path or a URL; keys and logs stay readable
-MAX_DATA: Final = 8 * 1024  # bytes; every watcher gets the whole state, so it must be small
+MAX_DATA_BYTES: Final = 8 * 1024  # bytes; every watcher gets the whole state, so it must be small
 MAX_DATA_DEPTH: Final = 64  # nested arrays and objects: far below where JSON parsers give up
 MAX_TEXT: Final = {  # characters
     "unit": 32,  # a word

@@ -122,7 +122,7 @@ def contribute(
     changes from `old` to `new`. The record has a new position if this is an event."""
     state, estimator, sums = group.state, group.rate_estimator, sums.with_change(old, new)
     now = max(round(now, 3), state.updated_at)
-    base, earlier = state, group.earlier_requests
+    base, earlier = state, group.earlier_request_ids
     if state.final:
         if old is None or new is None or old.attempt == new.attempt:
             return evolve(group, sums=sums)
@@ -146,7 +146,7 @@ def contribute(
         state=changed,
         rate_estimator=estimator,
         sums=sums,
-        earlier_requests=earlier,
+        earlier_request_ids=earlier,
     )
 
 

@@ -7,7 +7,8 @@
 curl, most HTTP libraries) resolve those before they send a request, so such an id in a path
 would name another job.
 
-The Lua and JavaScript copies are generated from `CHARACTERS`, `JOB_ID` and `MAX_JOB_ID`.
+The Lua and JavaScript copies are generated from `CHARACTERS` and `JOB_ID`, and from `MAX_JOB_ID` in
+`constants.py`.
 """
 
 from __future__ import annotations

@@ -195,8 +195,8 @@ class Limits:
     """Jobs that may count for all clients whose tokens have the same `sub`. Raise it for a server
     that watches on behalf of its users."""
     max_idle_topics: int = _count(10_000)
-    """Topics without watchers that are kept for `linger`: enough for the clients of a large node
-    that reconnect."""
+    """Topics without watchers. Each is kept for `linger` seconds. The default is enough for all
+    clients of a large node while they reconnect."""
     retention: float = _positive(DEFAULT_RETENTION)
     """How long a job is kept after its last update."""
     lease_check_interval: float = _positive(1.0, maximum=MAX_LEASE_CHECK_INTERVAL)

@@ -25,7 +25,7 @@ class Patterns:
     ids: frozenset[str] = frozenset()
     """Jobs named individually."""
     beginnings: tuple[str, ...] = ()
-    """Prefixes of other jobs; the empty text stands for every job."""
+    """Prefixes of job ids; the empty one matches every job."""
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Patterns:

@@ -3,13 +3,13 @@
 The transitions that a child causes in its group are in `groups`. `lua/publish.lua` and
 `lua/expire_leases.lua` have the same rules for Redis; the vectors and a property test compare both.
 
-`reduce` is pure: the time and a new epoch are arguments. These are its rules, in order; the first
+`reduce` is pure: the time and a new epoch are arguments. These are the rules, in order; the first
 rule that applies decides.
 
-    condition                                 result
+    condition of an update                    result
     ----------------------------------------  ------------------------------------------
-    the job is unknown, and the update        rejected: unknown
-      reports nothing (`may_begin`)
+    the job is unknown, and the update        rejected: unknown (by the broker, before
+      reports nothing (`may_begin`)             `reduce`)
     the job is unknown                        starts attempt `attempt` or 1, seq 1
     `start`, by the run that started the      the `start` is ignored (a repeated request)
       current attempt
@@ -22,16 +22,20 @@ rule that applies decides.
     its `run` is not the one that started     rejected: other_run
       the current attempt
     the status is final                       rejected: final
-    a request with a verb that the job        rejected: not_accepted
-      does not accept
-    a request that the attempt has had        rejected: unchanged
-    a request while there is a cancel that    rejected: unchanged
-      was not refused
-    a request                                 stored in the state; the lease is not renewed
     it counts in a new part, and the job      rejected: too_many_parts
       has `MAX_PARTS` already
     it changes nothing                        rejected: unchanged, but the lease is renewed
     anything else                             applied: seq + 1, the lease is renewed
+
+    condition of a client's request           result
+    ----------------------------------------  ------------------------------------------
+    the job is unknown                        rejected: unknown (by the broker)
+    it names another attempt                  rejected: stale_attempt
+    the status is final                       rejected: final
+    the job does not accept its verb          rejected: not_accepted
+    the attempt has had it                    rejected: unchanged
+    there is a cancel that was not refused    rejected: unchanged
+    anything else                             stored in the state; the lease is not renewed
 
     field                                     how it changes within an attempt
     ----------------------------------------  ------------------------------------------
@@ -195,28 +199,28 @@ def _request(record: Record, update: RequestUpdate, *, now: float) -> Result:
         reason = "final"
     elif request.verb not in (state.accepts or ()):
         reason = "not_accepted"
-    elif _has_request(record, request.id):
+    elif _must_not_store_request(record, request.id):
         reason = "unchanged"
     if reason is not None:
         return Result(record, reason, by_worker=False)
     stored = msgspec.structs.replace(request, at=now)
-    earlier = record.earlier_requests
+    earlier = record.earlier_request_ids
     if state.request is not None:
         earlier = (*earlier, state.request.id)[-constants.MAX_EARLIER_REQUESTS :]
     state = msgspec.structs.replace(state, request=stored)
     with_request = evolve(
-        record, position=_next_position(record), state=state, earlier_requests=earlier
+        record, position=_next_position(record), state=state, earlier_request_ids=earlier
     )
     return Result(with_request, by_worker=False)
 
 
-def _has_request(record: Record, id_: str) -> bool:
+def _must_not_store_request(record: Record, id_: str) -> bool:
     """Returns whether a request with this id must not be stored: the attempt has had it, or it has
     a cancel that was not refused."""
     request = record.state.request
     if request is None:
         return False
-    if request.id == id_ or id_ in record.earlier_requests:
+    if request.id == id_ or id_ in record.earlier_request_ids:
         return True
     return request.verb == CANCEL and request.refused is None
 
@@ -271,7 +275,7 @@ def _start_attempt(
             kept_fields["children"] = Children(old.children.expected)
             sums = total_of(child for child in children if not child.ended)
         if attempt == old.attempt:  # it was queued
-            kept_fields["request"], earlier = old.request, record.earlier_requests
+            kept_fields["request"], earlier = old.request, record.earlier_request_ids
     status: Status = "running" if update.status is UNSET else update.status
     started_at = None
     if status != "queued":
@@ -286,13 +290,13 @@ def _start_attempt(
         percent=100 if status == "succeeded" else None,
     )
     position = _next_position(record) if record else Position(epoch, 1)
-    first = Record(position, cleared, run=update.run, sums=sums, earlier_requests=earlier)
+    first = Record(position, cleared, run=update.run, sums=sums, earlier_request_ids=earlier)
     started = _apply_fields(first, update, children, now=now)
     request = started.state.request
     if request is None or request.verb in (started.state.accepts or ()):
         return started
     state = msgspec.structs.replace(started.state, request=None)
-    return evolve(started, state=state, earlier_requests=())
+    return evolve(started, state=state, earlier_request_ids=())
 
 
 def _started_at(update: Update, *, now: float, earliest: float) -> float:

@@ -196,6 +196,6 @@ class Record:
     """The estimator of the attempt's rate, stored as `pace`."""
     sums: Sums | None = None
     """The sums of the children's contributions, if the job is a group."""
-    earlier_requests: tuple[str, ...] = ()
+    earlier_request_ids: tuple[str, ...] = ()
     """The ids of the attempt's requests before the current one, the newest last. Sending one of
     them again has no effect."""

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from ..model.constants import (
     DEFAULT_SET_LIMIT,
     MAX_ARGS,
-    MAX_DATA,
+    MAX_DATA_BYTES,
     MAX_DATA_DEPTH,
     MAX_NUMBER,
     MAX_SET_LIMIT,
@@ -201,7 +201,7 @@ def _parse_update(text: bytes, decoder: msgspec.json.Decoder[U]) -> U:
         text.decode()  # msgspec does not check the text of `data`
         update = decoder.decode(text)
         if update.data is not UNSET:
-            data = compact(update.data, field="data", maximum=MAX_DATA, code="invalid_update")
+            data = compact(update.data, field="data", maximum=MAX_DATA_BYTES, code="invalid_update")
             update = msgspec.structs.replace(update, data=data)
     except msgspec.ValidationError as error:
         raise _explain(error, code="invalid_update") from None

@@ -149,15 +149,17 @@ def denial(jobs: Mapping[str, str], *, added: Iterable[str] = ()) -> Message:
     return encode("subscriptions", **fields, denied=dict(jobs))
 
 
-_STEP = b'{"type":"progress","job":"%b","epoch":%d,"prev":%d,"seq":%d,"state":%b}'
-_SNAPSHOT = (
+_STEP_TEMPLATE = b'{"type":"progress","job":"%b","epoch":%d,"prev":%d,"seq":%d,"state":%b}'
+_SNAPSHOT_TEMPLATE = (
     b'{"type":"progress","job":"%b","epoch":%d,"prev":null,"seq":%d,"snapshot":true,"state":%b}'
 )
 
 
 def snapshot(job: str, position: Position, text: bytes, *, kind: Kind) -> Message:
     """Returns a message with the state `text` of `job`, for a client with any position."""
-    return Message((_SNAPSHOT % (job.encode(), *position, text),), kind, job=job, position=position)
+    return Message(
+        (_SNAPSHOT_TEMPLATE % (job.encode(), *position, text),), kind, job=job, position=position
+    )
 
 
 def step(
@@ -167,7 +169,7 @@ def step(
     may be left out."""
     epoch, seq = position
     return Message(
-        (_STEP % (job.encode(), epoch, prev, seq, text),),
+        (_STEP_TEMPLATE % (job.encode(), epoch, prev, seq, text),),
         "step",
         job=job,
         position=position,
@@ -187,7 +189,9 @@ def steps(
     name, (epoch, last) = job.encode(), position
     first = last - len(texts) + 1
     objects = [
-        _STEP % (name, epoch, seq - 1, seq, text) if seq > 1 else _SNAPSHOT % (name, epoch, 1, text)
+        _STEP_TEMPLATE % (name, epoch, seq - 1, seq, text)
+        if seq > 1
+        else _SNAPSHOT_TEMPLATE % (name, epoch, 1, text)
         for seq, text in enumerate(texts, start=first)
     ]
     return Message(objects, "step", job=job, position=position, event=event)
@@ -215,7 +219,8 @@ def job_set(
     prefix: str, *, epoch: int, prev: int | None, seq: int, text: bytes, id_: str | int | None
 ) -> Message:
     """Returns a message with the jobs of a set, which continues `prev` (None: a snapshot). `text`
-    are the fields of the document. The message has the `id` of its command, if that had one."""
+    is the JSON of the remaining fields, without braces. The message has the `id` of its command, if
+    that had one."""
     id_field = b"" if id_ is None else b'"id":%b,' % msgspec.json.encode(id_)
     position_fields = b'"prev":null,"seq":%d,"snapshot":true' % seq
     if prev is not None:

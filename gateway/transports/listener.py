@@ -96,7 +96,7 @@ class _ListenerContext:
     """The objects that all connections of one listener share."""
 
     node: Node
-    http: HTTPServer
+    http_server: HTTPServer
     proxies: Proxies
     connection_limiter: ConnectionLimiter
 
@@ -169,7 +169,7 @@ async def _websocket_client(slot: ClientSlot, context: _ListenerContext) -> WebS
     Only this function holds the requests, so that a WebSocket connection does not keep them.
     """
     first = await slot.next_head()
-    head = first if is_upgrade(first) else await context.http.serve(slot, first)
+    head = first if is_upgrade(first) else await context.http_server.serve(slot, first)
     if head is None:
         return None
     await context.connection_limiter.handshakes.wait_to_start()

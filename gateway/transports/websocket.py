@@ -311,8 +311,8 @@ class _Sink:
             await self._source.drain()
 
     def abort(self) -> None:
-        """Drops the client. After a close frame there is no reset, so that the client can read
-        it."""
+        """Drops the client. If a close frame was sent, the connection is not reset, so that the
+        client can still read that frame."""
         if not self._source.close_sent:
             self._stream.abort()
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ..model.constants import (
     MAX_ACCEPTS,
-    MAX_DATA,
+    MAX_DATA_BYTES,
     MAX_EXPECTED,
     MAX_LEASE,
     MAX_NUMBER,
@@ -237,8 +237,8 @@ def data(name: str, value: object) -> Any:
         raise TypeError(f"{name} cannot be written as JSON: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} cannot be written as JSON: {error}") from error
-    if size > MAX_DATA:
-        raise ValueError(f"{name} has {size} bytes of JSON; {MAX_DATA} are allowed")
+    if size > MAX_DATA_BYTES:
+        raise ValueError(f"{name} has {size} bytes of JSON; {MAX_DATA_BYTES} are allowed")
     return json.loads(text)
 
 

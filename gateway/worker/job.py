@@ -87,7 +87,8 @@ class Job:
             restarted, use a name that stays the same.
         children: Declares a group, whose progress is computed from its children, the jobs
             `NAME/…` (docs/groups.md): the number of children, or None if it is not known
-            yet. The group ends with its children, and not at the end of the block.
+            yet. The group ends with its children, and not at the end of the block; but with None
+            the end of a block in which no child was created ends it.
         weight: The weight of this job in the group above it (0.001-1000). Default: 1.
         message, data: As for `update`.
         accepts: The requests that the job accepts: `cancel`, `pause`, `resume`, or other verbs
@@ -213,7 +214,7 @@ class Job:
         """Refuses the last request. Pages show the reason. Without a request it does nothing."""
         with process_state.lock:
             self._report.refusal = checks.text("refused", reason)
-            self._report.interrupted = False
+            self._report.must_interrupt = False
         self._sender.wake(self._report)
 
     def on_request(self, function: Callable[[JobRequest], object]) -> None:
@@ -276,7 +277,7 @@ class Job:
             Cancelled: The job was created with `interrupt`, and there is a `cancel` request.
         """
         report, snapshot = self._report, self._snapshot
-        if report.interrupted:
+        if report.must_interrupt:
             self._request_handler.check()
         if not (type(n) is int and 0 <= n <= MAX_NUMBER):
             n = checks.count("n", n)
@@ -310,8 +311,8 @@ class Job:
         """
         with process_state.lock:
             segment = self._snapshot.phase.segment
-            announced = total_after(iterable, segment, total)
-        self.update(total=announced)
+            new_total = total_after(iterable, segment, total)
+        self.update(total=new_total)
         if isinstance(iterable, AsyncIterable):
             return count_items_async(iterable, self.advance)
         changed = self.update if self._current_span else self._wake
@@ -504,14 +505,16 @@ class Job:
 
     def _end_after_block(self, error: BaseException | None) -> None:
         """Ends the job at the end of its block. A group whose block ends without an exception ends
-        with its children. If their number was unknown, it is now the number of children so far."""
+        with its children. If their number was unknown, it is now the number of children so far. If
+        no child was created in the block, the group ends with it: nothing says whether others will
+        be created elsewhere, and the group would never end."""
         final_state, snapshot = final_state_after(error), self._snapshot
-        if isinstance(snapshot.children, Keep) or final_state.status != "succeeded":
-            self._end(final_state, None)
-        elif snapshot.children is None and not self._children.count:
-            self._end(final_state, None)  # no child was created here, so their number stays unknown
-        else:
+        is_group = not isinstance(snapshot.children, Keep)
+        may_have_children = snapshot.children is not None or self._children.count > 0
+        if is_group and may_have_children and final_state.status == "succeeded":
             self.end_with_children(all_created=snapshot.children is None)
+        else:
+            self._end(final_state, None)
 
     def __del__(self) -> None:
         report: Report | None = getattr(self, "_report", None)  # none if __init__ raised

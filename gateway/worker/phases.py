@@ -72,7 +72,7 @@ class Segment:
         """The count, with those of the running loops; None if nothing was counted."""
         if not self.running_loops:
             return self.count_without_loops
-        loop_count = self._loop_count()
+        loop_count = self._running_loop_count()
         if self.count_without_loops is None:
             return loop_count or None
         return self.count_without_loops + loop_count
@@ -80,7 +80,7 @@ class Segment:
     def set_done(self, done: Number | None) -> None:
         """Sets the count; running loops continue from there."""
         self.count_without_loops = (
-            done if done is None or not self.running_loops else done - self._loop_count()
+            done if done is None or not self.running_loops else done - self._running_loop_count()
         )
 
     def end_loop(self, loop: LoopCount) -> None:
@@ -128,7 +128,7 @@ class Segment:
         """Whether `done` of `total` alone determines the percentage of the job."""
         return self.low == 0.0 and self.high == 1.0 and not self.fraction
 
-    def _loop_count(self) -> int:
+    def _running_loop_count(self) -> int:
         return sum(loop.n for loop in self.running_loops)
 
 

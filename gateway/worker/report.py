@@ -1,10 +1,10 @@
 """A report: the sender's state of one job, from its first update until nothing more is sent for it.
 It decides when the job's next update is due (`due_at`).
 
-No thread, no I/O; the time is an argument (`time.monotonic`). The process's lock guards it, and no
-other module writes its attributes. Its life:
+No thread, no I/O; the time is an argument (`time.monotonic`). The process's lock guards it. The job
+and its sender write only the attributes that say so; all others change by the methods. Its life:
 
-    new ──mark_changed──▶ queued ──next_updates──▶ in flight ──on_result──▶ renewing
+    new ──mark_changed──▶ queued ──take_updates──▶ in flight ──on_result──▶ renewing
                             ▲                          │  unreachable, or     │ mark_changed
                             │                          │  changed meanwhile   │
                             └──────────────────────────┴──────────────────────┘
@@ -84,7 +84,8 @@ class Report:
         self.began_at: float | None = None
         """When the first change of the attempt was reported."""
         self.queued = False
-        """Whether the snapshot has changes that were not sent."""
+        """Whether the snapshot has changes that were not sent. Always True if the report is closed,
+        so that no change wakes the sender."""
         self.wakes_sender = True
         """Whether a change must wake the sender. It need not if the report is queued or closed."""
         self.due_at = inf
@@ -110,8 +111,8 @@ class Report:
         self.changed_at = -inf
         """When the last change was reported."""
         self.marked_unended = False
-        """Whether an update says that the job will probably never be ended (`marking_updates`).
-        Then its lease is not renewed until the next change."""
+        """Whether an update says that the job will probably never be ended
+        (`take_unended_updates`). Then its lease is not renewed until the next change."""
         self.only_renewals = False
         """Whether the last snapshot was rejected as a whole. Then the next updates are renewals."""
         self.request: JobRequest | None = None
@@ -123,7 +124,7 @@ class Report:
         thread."""
         self.has_new_request = False
         """Whether the listener must still be called with the last job request."""
-        self.interrupted = False
+        self.must_interrupt = False
         """Whether loops must raise `Cancelled`, because there is a `cancel` request."""
         self._acknowledged: tuple[str, str | None] | None = None
         """The id and the refusal of the job request that the gateway knows to be acknowledged."""
@@ -138,7 +139,7 @@ class Report:
         self._logged_kinds: set[str] = set()
         """The kinds of log lines that are not logged again."""
         self._phase_at_fork: tuple[PhaseRecord, str | None] | None = None
-        """The phase of the last fork, and its name at that time."""
+        """The phase that was current at the last fork, and its name at that time."""
         self._shared_count: tuple[ChildCounts, int] | None = None
         """In a forked child: the memory and the cell of its count."""
 
@@ -231,10 +232,10 @@ class Report:
 
     # Called by the sender.
 
-    def next_updates(self, now: float, *, full_snapshot: bool = False) -> list[dict[str, Any]]:
-        """Returns the updates to send now, in this order. The outcome of the last one must be
-        passed to `on_result`, `on_unreachable` or `on_rejected`. Changes after this call are queued
-        again.
+    def take_updates(self, now: float, *, full_snapshot: bool = False) -> list[dict[str, Any]]:
+        """Returns the updates to send now, in this order, and marks the snapshot as sent. The
+        outcome of the last one must be passed to `on_result`, `on_unreachable` or `on_rejected`.
+        Changes after this call are queued again.
 
         With `full_snapshot` the last one is not only a renewal."""
         renewal_only = not full_snapshot and self._renewal_suffices(now)
@@ -287,10 +288,10 @@ class Report:
         """Whether the job ends with its children."""
         return not isinstance(self.snapshot.children, Keep)
 
-    def marking_updates(self, reason: str, now: float) -> list[dict[str, Any]]:
-        """Returns updates with a message that the job will probably never be ended, and with the
-        shortest lease, so that the gateway soon shows it as stalled."""
-        *earlier, last = self.next_updates(now, full_snapshot=True)
+    def take_unended_updates(self, reason: str, now: float) -> list[dict[str, Any]]:
+        """Like `take_updates`, with a message that the job will probably never be ended, and with
+        the shortest lease, so that the gateway soon shows it as stalled."""
+        *earlier, last = self.take_updates(now, full_snapshot=True)
         text = last.get("message")
         last |= {"message": f"{text} ({reason})"[: MAX_TEXT["message"]] if text else reason}
         last |= {"lease": MIN_LEASE}

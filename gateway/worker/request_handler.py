@@ -39,7 +39,7 @@ class RequestHandler:
     def receive(self, request: JobRequest) -> None:
         """Handles a new request. Called in the sender's thread."""
         if request.verb == "cancel":
-            self._report.interrupted = self.interrupt
+            self._report.must_interrupt = self.interrupt
             if self._block is not None:
                 self._block.cancel()
         if self.callback is not None:
@@ -52,7 +52,7 @@ class RequestHandler:
 
     def check_interrupted(self) -> None:
         """Does the same as `check` if the job was created with `interrupt`."""
-        if self._report.interrupted:
+        if self._report.must_interrupt:
             self.check()
 
     def enter_block(self) -> None:

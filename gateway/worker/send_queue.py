@@ -143,7 +143,9 @@ class SendQueue:
                 self._remove_closed(report)
                 continue
             *earlier, last = (
-                report.next_updates(now) if reason is None else report.marking_updates(reason, now)
+                report.take_updates(now)
+                if reason is None
+                else report.take_unended_updates(reason, now)
             )
             items += (Item(None, report.job, fields) for fields in earlier)
             items.append(Item(report, report.job, last))

@@ -51,7 +51,7 @@ def count_items(
         for item in iterator:
             yield item
             loop.n += 1
-            if report.interrupted:
+            if report.must_interrupt:
                 raise Cancelled("a client has requested to cancel the job")
             if report.wakes_sender:
                 on_change()
@@ -63,7 +63,8 @@ def count_items(
 async def count_items_async(
     iterable: AsyncIterable[T], advance: Callable[[], None]
 ) -> AsyncIterator[T]:
-    """Does the same for an asynchronous loop. It has no cleanup, so it needs no `aclose`."""
+    """Yields the items of an asynchronous iterable, and calls `advance` when the next one is
+    requested. It has no cleanup, so it needs no `aclose`."""
     async for item in iterable:
         yield item
         advance()

@@ -101,3 +101,9 @@ def test_limits_that_need_a_restart_exist() -> None:
 def test_numbers_of_an_update_are_limited(name: str, text: bytes) -> None:
     with pytest.raises(InvalidInput):
         parse_update(b'{"%b": %b}' % (name.encode(), text))
+
+
+@pytest.mark.parametrize("line", ['config = "a"', "hypercorn_guard = false"])
+def test_the_settings_file_cannot_contain_what_is_only_a_flag_or_a_variable(line: str) -> None:
+    with pytest.raises(InvalidSettings, match=line.split()[0]):
+        parse_settings(line)

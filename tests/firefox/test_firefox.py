@@ -154,7 +154,7 @@ globalThis.start = (settings) => {
 """
 
 
-@pytest.mark.parametrize("part", ["tokens", "fallback"])
+@pytest.mark.parametrize("part", ["tokens", "http-transports"])
 async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
     tmp_path: Path, part: str
 ) -> None:
@@ -171,7 +171,7 @@ async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
     with ExitStack() as stack:
         served = stack.enter_context(Served("--secret", SECRET, token=token))
         gateway = stack.enter_context(Proxy(served.url))
-        gateway.refuse_upgrades = part == "fallback"
+        gateway.refuse_upgrades = part == "http-transports"
         site = stack.enter_context(Proxy(stack.enter_context(serve_site(page, scripts=scripts))))
         served.report("video:42", percent=37)
         profile = tmp_path / "profile"
@@ -179,7 +179,7 @@ async def test_a_part_of_a_bundle_that_could_not_be_loaded_is_loaded_later(
         async with firefox(profile) as tab:
             await tab.goto(site.url)
             await tab.wait_for_value("typeof start", "function")
-            if part == "fallback":  # the module for tokens is there
+            if part == "http-transports":  # the module for tokens is there
                 await tab.run(f"start({{ gateway: '{served.url}/ws', token: '{token}' }})")
                 await tab.wait_for_value(text(".figure"), "37%")
             site.instead = {"127.0.0.1": b""}

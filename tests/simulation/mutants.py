@@ -341,7 +341,7 @@ MUTANTS = (
            test="tests/delivery/test_sets.py::"
            "test_a_client_that_ignored_messages_after_it_left_a_set_has_the_state_again"),
     Mutant("set-keeps-dropped-jobs", "delivery/job_set.py",
-           "if member.seen_in_scan < self._scan:", "if False:", ("sets", "flush", "evict")),
+           "if member.last_scan_seen < self._scan:", "if False:", ("sets", "flush", "evict")),
     Mutant("set-end-of-a-displaced-job-not-sent", "delivery/set_subscription.py",
            "                self._remember_displaced(job)\n", "", ("sets",)),
     Mutant("set-job-left-before-its-end", "delivery/set_subscription.py",

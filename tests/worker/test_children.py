@@ -117,7 +117,7 @@ def test_map_raises_cancelled_and_drops_calls_that_have_not_begun(fake: FakePubl
 
     def work(item: int) -> None:
         began.append(item)
-        until(group, lambda: group._report.interrupted)
+        until(group, lambda: group._report.must_interrupt)
         if item > 0:  # it has begun before the others were dropped
             dropped.wait(DEADLINE)
 

@@ -171,7 +171,7 @@ def count_in_child(report: Report, count: int) -> None:
 
 def report(part: str | None = None) -> Report:
     new_report = Report("job", JobSnapshot(lease=30.0, part=part), timeout=10.0)
-    new_report.on_result(new_report.next_updates(0.0)[-1], PublishResult(1, True))
+    new_report.on_result(new_report.take_updates(0.0)[-1], PublishResult(1, True))
     return new_report
 
 
@@ -180,9 +180,9 @@ def test_counts_of_children_are_sent_before_the_end() -> None:
     count_in_child(new_report, 3)
     count_in_child(new_report, 0)
     count_in_child(new_report, 4)
-    assert len(new_report.next_updates(1.0)) == 1
+    assert len(new_report.take_updates(1.0)) == 1
     new_report.set_final_state(FinalState("succeeded"), now=2.0)
-    *parts, last = new_report.next_updates(2.0)
+    *parts, last = new_report.take_updates(2.0)
     assert parts == [
         {"part": "1", "done": 3, "attempt": 1, "run": new_report.run},
         {"part": "3", "done": 4, "attempt": 1, "run": new_report.run},
@@ -195,21 +195,21 @@ def test_counts_of_an_earlier_phase_are_not_sent() -> None:
     count_in_child(new_report, 3)
     new_report.snapshot.begin_phase("next", share=None, total=None, fields={})
     new_report.set_final_state(FinalState("succeeded"), now=2.0)
-    assert len(new_report.next_updates(2.0)) == 1
+    assert len(new_report.take_updates(2.0)) == 1
 
 
 def test_a_part_of_a_part_has_its_own_name() -> None:
     new_report = report("machine-7")
     count_in_child(new_report, 3)
     new_report.set_final_state(FinalState("succeeded"), now=2.0)
-    assert new_report.next_updates(2.0)[0]["part"] == "machine-7.1"
+    assert new_report.take_updates(2.0)[0]["part"] == "machine-7.1"
 
 
 def test_a_part_sends_no_percentage() -> None:
     new_report = report("a")
     new_report.snapshot.phase.segment.total = 10
     new_report.snapshot.phase.segment.count_without_loops = 5
-    fields = new_report.next_updates(1.0)[-1]
+    fields = new_report.take_updates(1.0)[-1]
     assert (fields["part"], fields["done"], "percent" in fields) == ("a", 5, False)
 
 

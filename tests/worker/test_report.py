@@ -21,27 +21,27 @@ def report() -> Report:
 
 
 def test_start_is_sent_until_the_attempt_is_known(report: Report) -> None:
-    first_update = report.next_updates(1.0)[-1]
+    first_update = report.take_updates(1.0)[-1]
     assert first_update == {"status": "running", "lease": 30.0, "start": True, "run": report.run}
     assert report.on_unreachable(first_update, "gone", now=1.1, retry_at=99.0) is None
-    second_update = report.next_updates(1.2)[-1]
+    second_update = report.take_updates(1.2)[-1]
     assert second_update == first_update
     assert report.on_result(second_update, PublishResult(4, True)) is None
     known = {"status": "running", "lease": 30.0, "attempt": 4, "run": report.run}
-    assert report.next_updates(1.3)[-1] == known
+    assert report.take_updates(1.3)[-1] == known
 
 
 def test_an_attempt_older_than_a_second_has_an_age(report: Report) -> None:
     report.mark_changed(5.0)
-    assert "age" not in report.next_updates(5.9)[-1]
-    request = report.next_updates(67.25)[-1]
+    assert "age" not in report.take_updates(5.9)[-1]
+    request = report.take_updates(67.25)[-1]
     assert request["age"] == 62.2
     report.on_rejected(request, Rejected("400 no field", field="age"), now=67.3)
-    assert "age" not in report.next_updates(68.0)[-1]
+    assert "age" not in report.take_updates(68.0)[-1]
 
 
 def test_another_run_supersedes_the_report(report: Report) -> None:
-    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(7, False, "other_run"))
+    said = report.on_result(report.take_updates(1.0)[-1], PublishResult(7, False, "other_run"))
     assert said == "superseded by attempt 7; its updates are ignored from now on"
     assert report.superseded
 
@@ -54,14 +54,14 @@ def due(report: Report, now: float) -> float:
 
 def test_updates_are_sent_at_a_limited_rate(report: Report) -> None:
     assert due(report, 5.0) == 5.0
-    report.next_updates(5.0)
+    report.take_updates(5.0)
     assert due(report, 5.01) == 5.05
     assert not report.mark_changed(5.02)
-    report.next_updates(5.05)
+    report.take_updates(5.05)
     assert due(report, 7.0) == 7.0
-    report.on_rejected(report.next_updates(7.0)[-1], Rejected("401 no"), now=7.1)
+    report.on_rejected(report.take_updates(7.0)[-1], Rejected("401 no"), now=7.1)
     assert due(report, 7.5) == 17.0
-    report.on_result(report.next_updates(17.0)[-1], PublishResult(1, True))
+    report.on_result(report.take_updates(17.0)[-1], PublishResult(1, True))
     assert report.due_at == 27.0
     assert due(report, 17.01) == 17.05
     report.set_final_state(FAILED, now=17.02)
@@ -71,7 +71,7 @@ def test_updates_are_sent_at_a_limited_rate(report: Report) -> None:
 def test_a_delivered_end_settles_the_report(report: Report) -> None:
     report.set_final_state(FAILED, now=1.0)
     report.set_final_state(FinalState("succeeded"), now=2.0)
-    request = report.next_updates(3.0)[-1]
+    request = report.take_updates(3.0)[-1]
     assert (request["status"], request["error"]) == ("failed", "E: x")
     assert report.on_result(request, PublishResult(1, True)) is None
     assert report.closed
@@ -79,7 +79,7 @@ def test_a_delivered_end_settles_the_report(report: Report) -> None:
 
 
 def test_a_stale_attempt_supersedes_the_report(report: Report) -> None:
-    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(7, False, "stale_attempt"))
+    said = report.on_result(report.take_updates(1.0)[-1], PublishResult(7, False, "stale_attempt"))
     assert said == "superseded by attempt 7; its updates are ignored from now on"
     assert report.closed
     assert report.superseded
@@ -87,7 +87,7 @@ def test_a_stale_attempt_supersedes_the_report(report: Report) -> None:
 
 
 def test_a_final_state_of_another_process_settles_the_report(report: Report) -> None:
-    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(1, False, "final"))
+    said = report.on_result(report.take_updates(1.0)[-1], PublishResult(1, False, "final"))
     assert said == "the job was ended by another process; updates of this process are ignored"
     assert report.closed
     assert not report.delivered
@@ -95,21 +95,21 @@ def test_a_final_state_of_another_process_settles_the_report(report: Report) -> 
 
 def test_a_group_is_ended_by_its_children(report: Report) -> None:
     report.snapshot.children = 2
-    said = report.on_result(report.next_updates(1.0)[-1], PublishResult(1, False, "final"))
+    said = report.on_result(report.take_updates(1.0)[-1], PublishResult(1, False, "final"))
     assert said == "the job was ended by its children; updates of this process are ignored"
 
 
 def test_final_after_a_repeated_end_counts_as_delivered(report: Report) -> None:
     report.set_final_state(FAILED, now=1.0)
-    report.on_unreachable(report.next_updates(1.0)[-1], "reset", now=1.1, retry_at=99.0)
-    assert report.on_result(report.next_updates(1.2)[-1], PublishResult(1, False, "final")) is None
+    report.on_unreachable(report.take_updates(1.0)[-1], "reset", now=1.1, retry_at=99.0)
+    assert report.on_result(report.take_updates(1.2)[-1], PublishResult(1, False, "final")) is None
     assert report.delivered
 
 
 def test_final_after_a_first_end_is_another_processs(report: Report) -> None:
     report.set_final_state(FAILED, now=1.0)
     assert (
-        report.on_result(report.next_updates(1.2)[-1], PublishResult(1, False, "final")) is not None
+        report.on_result(report.take_updates(1.2)[-1], PublishResult(1, False, "final")) is not None
     )
     assert report.closed
     assert not report.delivered
@@ -117,33 +117,33 @@ def test_final_after_a_first_end_is_another_processs(report: Report) -> None:
 
 def test_a_rejected_field_is_omitted_until_it_changes(report: Report) -> None:
     report.snapshot.message = "bad"
-    request = report.next_updates(1.0)[-1]
+    request = report.take_updates(1.0)[-1]
     error = Rejected("422 message: no", field="message")
     assert report.on_rejected(request, error, now=9.0) == (
         "the gateway rejects its message, which is no longer sent: 422 message: no"
     )
-    assert "message" not in report.next_updates(2.0)[-1]
+    assert "message" not in report.take_updates(2.0)[-1]
     report.snapshot.message = "worse"
-    request = report.next_updates(3.0)[-1]
+    request = report.take_updates(3.0)[-1]
     assert request["message"] == "worse"
     assert report.on_rejected(request, error, now=9.0) is None
-    assert "message" not in report.next_updates(4.0)[-1]
+    assert "message" not in report.take_updates(4.0)[-1]
 
 
 @pytest.mark.parametrize("field", [None, "status", "job"])
 def test_a_wholly_rejected_report_sends_only_renewals(report: Report, field: str | None) -> None:
-    request = report.next_updates(1.0)[-1]
+    request = report.take_updates(1.0)[-1]
     assert report.on_rejected(request, Rejected("404 gone", field=field), now=9.0) == (
         "the gateway rejects its updates: 404 gone"
     )
     assert report.only_renewals
     assert (
-        report.on_rejected(report.next_updates(2.0)[-1], Rejected("404 gone", field=field), now=9.0)
+        report.on_rejected(report.take_updates(2.0)[-1], Rejected("404 gone", field=field), now=9.0)
         is None
     )
     report.set_final_state(FAILED, now=3.0)
     assert report.on_rejected(
-        report.next_updates(3.0)[-1], Rejected("404 gone", field=field), now=9.0
+        report.take_updates(3.0)[-1], Rejected("404 gone", field=field), now=9.0
     ) == ("the gateway rejects its final state (failed): 404 gone")
     assert report.closed
     assert not report.delivered
@@ -160,14 +160,14 @@ def test_a_late_end_without_an_attempt_is_dropped(report: Report) -> None:
 
 
 def test_a_late_end_with_an_attempt_is_kept(report: Report) -> None:
-    report.on_result(report.next_updates(0.0)[-1], PublishResult(1, True))
+    report.on_result(report.take_updates(0.0)[-1], PublishResult(1, True))
     report.set_final_state(FAILED, now=1.0)
-    outcome = report.on_unreachable(report.next_updates(11.0)[-1], "reset", now=11.0, retry_at=99.0)
+    outcome = report.on_unreachable(report.take_updates(11.0)[-1], "reset", now=11.0, retry_at=99.0)
     assert outcome is not None
     assert outcome.endswith("(reset); it is sent later if this process is still running then")
     assert report.deadline_passed
     assert not report.closed
-    assert report.on_result(report.next_updates(99.0)[-1], PublishResult(1, True)) is None
+    assert report.on_result(report.take_updates(99.0)[-1], PublishResult(1, True)) is None
     assert report.delivered
 
 
@@ -187,7 +187,7 @@ def listening(report: Report) -> Report:
     """A report of a job that accepts requests, whose whole snapshot was received at 100 s."""
     report.snapshot.accepts = ("cancel",)
     report.mark_changed(90.0)
-    report.on_result(report.next_updates(100.0)[-1], UNCHANGED)
+    report.on_result(report.take_updates(100.0)[-1], UNCHANGED)
     return report
 
 
@@ -195,7 +195,7 @@ def test_a_job_that_accepts_requests_is_renewed_by_its_identity(listening: Repor
     """The full snapshot is still sent as often as the lease needs it."""
     full_updates = []
     while listening.due_at < 131.0:
-        (fields,) = listening.next_updates(now := listening.due_at)
+        (fields,) = listening.take_updates(now := listening.due_at)
         if "status" in fields:
             full_updates.append(now)
         else:
@@ -218,38 +218,39 @@ def test_a_job_that_accepts_requests_is_renewed_by_its_identity(listening: Repor
 def test_a_renewal_that_shows_a_loss_is_followed_by_the_snapshot(
     listening: Report, result: PublishResult
 ) -> None:
-    fields = listening.next_updates(listening.due_at)[-1]
+    fields = listening.take_updates(listening.due_at)[-1]
     assert "status" not in fields
     assert listening.on_result(fields, result) is None
     assert listening.due_at <= listening.sent_at + UPDATE_INTERVAL
-    assert listening.next_updates(listening.due_at)[-1].keys() == WHOLE
+    assert listening.take_updates(listening.due_at)[-1].keys() == WHOLE
 
 
 def test_a_renewal_of_a_job_that_the_gateway_does_not_know_is_followed_by_the_snapshot(
     listening: Report,
 ) -> None:
-    fields = listening.next_updates(listening.due_at)[-1]
+    fields = listening.take_updates(listening.due_at)[-1]
     unknown = Rejected("404 the job is unknown")
     assert listening.on_rejected(fields, unknown, now=listening.sent_at + 0.01) is None
     assert listening.due_at <= listening.sent_at + UPDATE_INTERVAL
-    assert listening.next_updates(listening.due_at)[-1].keys() == WHOLE
+    assert listening.take_updates(listening.due_at)[-1].keys() == WHOLE
 
 
 def test_a_renewal_without_an_answer_is_followed_by_the_snapshot(listening: Report) -> None:
-    fields = listening.next_updates(listening.due_at)[-1]
+    fields = listening.take_updates(listening.due_at)[-1]
     assert listening.on_unreachable(fields, "gone", now=102.0, retry_at=103.0) is None
-    assert listening.next_updates(103.0)[-1].keys() == WHOLE
+    assert listening.take_updates(103.0)[-1].keys() == WHOLE
 
 
 def test_a_snapshot_that_was_rejected_is_not_renewed_by_the_identity(listening: Report) -> None:
     listening.mark_changed(101.0)
-    fields = listening.next_updates(101.0)[-1]
+    fields = listening.take_updates(101.0)[-1]
     assert listening.on_rejected(fields, Rejected("403 not allowed"), now=101.1)
-    assert listening.next_updates(listening.due_at)[-1].keys() == WHOLE
+    assert listening.take_updates(listening.due_at)[-1].keys() == WHOLE
 
 
 def test_a_job_that_is_left_sends_its_message_with_the_snapshot(listening: Report) -> None:
     listening.snapshot.message = "part 7"
     assert (
-        listening.marking_updates("deleted", listening.due_at)[-1]["message"] == "part 7 (deleted)"
+        listening.take_unended_updates("deleted", listening.due_at)[-1]["message"]
+        == "part 7 (deleted)"
     )

@@ -70,7 +70,7 @@ def test_track_and_advance_raise_with_interrupt(fake: FakePublisher, way: str) -
     fake.results.append(result_with_request())
     job = Job("job", url=fake.url, accepts={"cancel"}, interrupt=True)
     with pytest.raises(Cancelled), job:  # noqa: PT012 - the block is what is tested
-        until(job, lambda: job._report.interrupted)
+        until(job, lambda: job._report.must_interrupt)
         if way == "advance":
             job.advance()
         for _ in job.track(range(3)):
@@ -164,7 +164,7 @@ def test_jobs_that_accept_requests_are_renewed_together_every_two_seconds() -> N
         report = Report("job", snapshot, timeout=1.0)
         now = 1_000.0 + number / 10
         report.mark_changed(now)
-        fields = report.next_updates(now)[-1]
+        fields = report.take_updates(now)[-1]
         report.on_result(fields, PublishResult(1, True))
         assert now < report.due_at <= now + REQUEST_POLL_INTERVAL
         due_times.add(report.due_at)

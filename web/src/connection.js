@@ -14,7 +14,7 @@
  * interruption.
  *
  * This module has the states of a connection. Other modules: the transports in `open-transport.js`, `socket.js` and
- * `fallback.js`; sending in `sync.js` and `tokens.js`; received states in `jobs.js`; the time of reconnects in
+ * `http-transports.js`; sending in `sync.js` and `tokens.js`; received states in `jobs.js`; the time of reconnects in
  * `reconnect.js` and `visibility.js`; the choice of the transport in `transport-choice.js`; the status for observers in
  * `connection-status.js`.
  */

@@ -4,7 +4,7 @@
  * loaded module imports are not requested again, so it should import only modules that are already loaded.
  *
  * @template T
- * @param {() => Promise<T>} importModule  `() => import('./fallback.js')`
+ * @param {() => Promise<T>} importModule  `() => import('./http-transports.js')`
  * @returns {Promise<T>}
  */
 export const load = (importModule) =>

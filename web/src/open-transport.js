@@ -81,7 +81,7 @@ export function openTransport(url, index, provider, environment, events) {
   /** Loads what the transport needs, and requests the token. */
   async function loadOpenFunction() {
     // The modules are loaded on demand, because most pages never need them.
-    const fallback = index === 0 ? null : load(() => import('./fallback.js'));
+    const fallback = index === 0 ? null : load(() => import('./http-transports.js'));
     if (provider !== undefined) {
       const tokens = await loadTokens();
       Object.assign(selected, { tokens, token: await tokens.requestToken(provider, environment) });

@@ -1,4 +1,4 @@
-/** The interface between `fallback.js` and `sse.js` or `polling.js`: a cycle of requests for the jobs that are wanted now. */
+/** The interface between `http-transports.js` and `sse.js` or `polling.js`: a cycle of requests for the jobs that are wanted now. */
 
 /** @import { Environment } from './environment.js' */
 /** @import { TransportEvents } from './open-transport.js' */

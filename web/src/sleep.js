@@ -8,7 +8,10 @@
 
 /** Milliseconds. */
 const CHECK_INTERVAL = 5_000;
-/** Milliseconds between two checks that only a sleep explains, or a hidden page, for which the call does no harm. */
+/**
+ * If more milliseconds pass between two checks, the machine has slept, or the page was hidden and its timers were
+ * throttled. In the second case the callback does no harm.
+ */
 const SLEEP_THRESHOLD = 10_000;
 
 /**

@@ -1,7 +1,7 @@
 /**
  * One WebSocket, from its opening to its end. This module splits messages into frames, answers the gateway's pings,
  * sends pings, and detects a lost connection. It reports frames, calls `onEnd` exactly once, and reports nothing after
- * that, so a closing socket cannot affect the next one. It never reconnects; `connection.js` does. `fallback.js` has
+ * that, so a closing socket cannot affect the next one. It never reconnects; `connection.js` does. `http-transports.js` has
  * transports for networks that block WebSockets.
  */
 

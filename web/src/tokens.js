@@ -18,7 +18,7 @@ const RENEWAL_SHARE = 0.2;
 const MIN_LEAD = 5;
 const MAX_LEAD = 60;
 /** The longest pause after a failed renewal, in milliseconds; the old token is still valid for a while. */
-const RETRY_PAUSE = 8_000;
+const MAX_RETRY_PAUSE = 8_000;
 
 /** The form of a token (RFC 7519). Other texts are never sent. The gateway refuses a token without a signature. */
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
@@ -214,7 +214,7 @@ export class Renewal {
 
   /** Returns a random pause in milliseconds. */
   #retryPause() {
-    return RETRY_PAUSE * (0.5 + this.#environment.random() / 2);
+    return MAX_RETRY_PAUSE * (0.5 + this.#environment.random() / 2);
   }
 
   /** @param {number} ms */

@@ -10,7 +10,7 @@ import { test } from 'node:test';
 
 import { createConnection } from '../src/connection.js';
 // The client loads these modules on demand. They are imported here, so that no test waits for the disk.
-import '../src/fallback.js';
+import '../src/http-transports.js';
 import '../src/tokens.js';
 import { fakeWorld, jwt, seeded, snapshot, step, tick } from './world.js';
 

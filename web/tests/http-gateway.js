@@ -2,7 +2,7 @@
 
 import { createConnection } from '../src/connection.js';
 // The client loads these modules on demand. They are imported here, so that no test waits for the disk.
-import '../src/fallback.js';
+import '../src/http-transports.js';
 import '../src/tokens.js';
 import { fakeWorld, tick } from './world.js';
 

@@ -30,7 +30,7 @@ before(async () => {
 after(() => rm(folder, { recursive: true }));
 
 test('it contains the client and its types, and nothing of the page', () => {
-  for (const file of ['src/core.js', 'src/react.js', 'src/fallback.js', 'client.js', 'types/src/core.d.ts', 'types/react.d.ts', 'types/element.d.ts', 'types/client.d.ts', 'README.md']) {
+  for (const file of ['src/core.js', 'src/react.js', 'src/http-transports.js', 'client.js', 'types/src/core.d.ts', 'types/react.d.ts', 'types/element.d.ts', 'types/client.d.ts', 'README.md']) {
     assert.ok(files.includes(file), file);
   }
   assert.deepEqual(files.filter((file) => /^page|test|index\.html/.test(file)), []);

@@ -122,7 +122,7 @@ class RedisBroker:
         """Closes the idle connections. The broker can still be used."""
         for calls in self._all_calls():
             calls.close()
-        self._connector.close()
+        self._connector.close_idle_connections()
 
     @property
     def unavailable_reason(self) -> str | None:
@@ -150,7 +150,7 @@ class RedisBroker:
 
     async def publish(self, job: str, update: Update, *, publisher: str = "") -> PublishResult:
         shard = self._layout.shard(job)
-        with self._translate_errors(update=True):
+        with self._broker_call(update=True):
             answer = await self._calls[shard].run(self._publish, [job], job, *as_arguments(update))
         self._refusals.update_accepted()
         return _result(answer)
@@ -164,30 +164,30 @@ class RedisBroker:
             BrokerUnavailable("Redis: not called") for _ in updates
         ]
 
-        async def publish(shard: Shard, numbers: Sequence[int]) -> None:
+        async def publish_to(shard: Shard, indexes: Sequence[int]) -> None:
             calls = [
-                (updates[i][0], (updates[i][0], *as_arguments(updates[i][1]))) for i in numbers
+                (updates[i][0], (updates[i][0], *as_arguments(updates[i][1]))) for i in indexes
             ]
             try:
-                with self._translate_errors(update=True):
+                with self._broker_call(update=True):
                     answers = await self._calls[shard].run_many(self._publish, calls)
             except GatewayError as error:
-                answers = [error] * len(numbers)
-            for number, answer in zip(numbers, answers, strict=True):
+                answers = [error] * len(indexes)
+            for index, answer in zip(indexes, answers, strict=True):
                 try:
-                    with self._translate_errors(update=True):
+                    with self._broker_call(update=True):
                         if isinstance(answer, Exception):
                             raise answer
-                        results[number] = _result(answer)
+                        results[index] = _result(answer)
                 except GatewayError as error:
-                    results[number] = error
+                    results[index] = error
 
-        numbers: dict[Shard, list[int]] = {}
-        for number, (job, _) in enumerate(updates):
-            numbers.setdefault(self._layout.shard(job), []).append(number)
+        indexes_by_shard: dict[Shard, list[int]] = {}
+        for index, (job, _) in enumerate(updates):
+            indexes_by_shard.setdefault(self._layout.shard(job), []).append(index)
         async with trio.open_nursery() as nursery:
-            for shard, shard_numbers in numbers.items():
-                nursery.start_soon(publish, shard, shard_numbers)
+            for shard, shard_indexes in indexes_by_shard.items():
+                nursery.start_soon(publish_to, shard, shard_indexes)
         return results
 
     def partition(self, jobs: Sequence[str]) -> list[list[str]]:
@@ -197,7 +197,7 @@ class RedisBroker:
         await trio.lowlevel.checkpoint()
         events: dict[str, Event] = {}
         for shard, shard_jobs in self._layout.by_shard(jobs).items():
-            with self._translate_errors():
+            with self._broker_call():
                 events |= await self._records.read(self._calls[shard], shard, shard_jobs)
         return events
 
@@ -206,7 +206,7 @@ class RedisBroker:
         positions: dict[str, Position] = {}
         for shard, shard_jobs in self._layout.by_shard(jobs).items():
             commands = [("HMGET", shard.last(job), "epoch", "seq") for job in shard_jobs]
-            with self._translate_errors():
+            with self._broker_call():
                 generation, answers = await self._calls[shard].read(commands, list)
             for job, answer in zip(shard_jobs, answers, strict=True):
                 position = parse_position(answer)
@@ -235,7 +235,7 @@ class RedisBroker:
                 else single_event(job, record, after)
             )
 
-        with self._translate_errors():
+        with self._broker_call():
             generation, events = await self._calls[shard].read(commands, parse)
         # A position of an earlier generation may have been used for another state.
         return [event for event in events if event.position.epoch >= generation]
@@ -243,7 +243,7 @@ class RedisBroker:
     async def recent(
         self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
     ) -> Page:
-        with self._translate_errors():
+        with self._broker_call():
             return await self._lists.page(jobs, status=status, limit=limit, after=after)
 
     async def running_children(self, group: str) -> list[str]:
@@ -261,7 +261,7 @@ class RedisBroker:
             )
             return [job for name in names if is_job_id(job := f"{group}/{name}")]
 
-        with self._translate_errors():
+        with self._broker_call():
             _, children = await self._calls[shard].read([("HGETALL", shard.children(group))], parse)
         return children
 
@@ -273,7 +273,7 @@ class RedisBroker:
 
         async def expire_leases(shard: Shard) -> None:
             try:
-                with self._translate_errors():
+                with self._broker_call():
                     expired.append(await self._expire_leases_of(shard))
             except BrokerUnavailable as error:
                 failures.append(error)
@@ -327,7 +327,7 @@ class RedisBroker:
 
         async def open_one(poller: Poller, scope: trio.CancelScope) -> None:
             try:
-                with self._translate_errors(timeout=CALL_TIMEOUT + GRACE):
+                with self._broker_call(timeout=CALL_TIMEOUT + GRACE):
                     await poller.open()
             except BrokerUnavailable as error:
                 failures.append(error)
@@ -371,9 +371,7 @@ class RedisBroker:
                 poller.check_server_soon()
 
     @contextmanager
-    def _translate_errors(
-        self, *, timeout: float | None = None, update: bool = False
-    ) -> Iterator[None]:
+    def _broker_call(self, *, timeout: float | None = None, update: bool = False) -> Iterator[None]:
         """Applies the deadline of a call, and raises the gateway's errors instead of redis-py's."""
         try:
             with trio.fail_after(CALL_TIMEOUT if timeout is None else timeout):

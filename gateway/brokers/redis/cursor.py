@@ -64,7 +64,7 @@ class Cursor:
     epoch: int = 0
     """The newest epoch in any event so far."""
     feed: FeedState = FeedState()
-    """The last description of the feed."""
+    """The state of the feed when it was last checked."""
 
     @property
     def id(self) -> str:
@@ -120,7 +120,7 @@ class Cursor:
         if feed.server != previous.server or feed.generation != previous.generation:
             # The skipped events only restored lost states.
             self.skip_to_end(feed)
-            return "another server answers"
+            return "another Redis server answers, which may lack events"
         return None
 
     def check_no_entries(self) -> str | None:

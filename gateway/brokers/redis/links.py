@@ -93,7 +93,7 @@ class Connector(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    def close_idle_connections(self) -> None:
         """Closes connections that no link uses. The connector stays usable."""
         ...
 
@@ -146,7 +146,7 @@ class RedisConnector:
             self._connect, key, name, limiter, abandon_on_cancel=True, limiter=limiter
         )
 
-    def close(self) -> None:
+    def close_idle_connections(self) -> None:
         self._servers.close()
 
     def _connect(self, key: str, name: str, limiter: trio.CapacityLimiter) -> Link:

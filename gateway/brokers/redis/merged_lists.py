@@ -56,12 +56,12 @@ class Lists:
                     await row.fill(self._snapshots, jobs, status)
                 heads = [row for row in rows if row.found]
                 # A shard whose scan was cut off may contain the next job, so the page must end.
-                if not heads or listing.full or any(row.is_exhausted for row in rows):
+                if not heads or listing.full or any(row.next_is_unread for row in rows):
                     break
                 newest = max(heads, key=lambda row: row.found[0][0].state.updated_at)
                 event, newest.bound = newest.found.popleft()
                 listing.add(event)
-            if not any(row.found or row.cut_off for row in rows):
+            if not any(row.found or row.budget_used_up for row in rows):
                 return Page(listing.events, None)
             return Page(listing.events, next_cursor="-".join(str(row.next) for row in rows))
 
@@ -80,7 +80,7 @@ class _Rows:
     """Jobs that were read and are not on the page yet: the event, and its number in the feed."""
     done: bool = False
     """Whether all jobs were read."""
-    cut_off: bool = False
+    budget_used_up: bool = False
     """Whether the budget is used up although there may be more jobs."""
     _below: int | str = field(init=False)
     """The feed number of the last job that was read."""
@@ -89,18 +89,18 @@ class _Rows:
         self._below = self.bound
 
     @property
-    def is_exhausted(self) -> bool:
+    def next_is_unread(self) -> bool:
         """Whether there may be a next job that must not be read for this page."""
-        return self.cut_off and not self.found
+        return self.budget_used_up and not self.found
 
     @property
     def next(self) -> int | str:
         """The feed number below which the next page begins."""
-        return self._below if self.is_exhausted else self.bound
+        return self._below if self.next_is_unread else self.bound
 
     async def fill(self, snapshots: Snapshots, jobs: JobFilter, status: Status | None) -> None:
         """Reads until there is a job in `found`, or no more may be read."""
-        while not (self.found or self.done or self.cut_off):
+        while not (self.found or self.done or self.budget_used_up):
             count = min(self.scan_budget, SCAN_BATCH)
             numbers = await self._numbers(count)
             wanted = [job for job in numbers if job in jobs]
@@ -113,7 +113,7 @@ class _Rows:
             self.scan_budget -= count
             self._below = min(numbers.values(), default=self._below)
             self.done = len(numbers) < count
-            self.cut_off = self.scan_budget <= 0 and not self.done
+            self.budget_used_up = self.scan_budget <= 0 and not self.done
 
     async def _numbers(self, count: int) -> dict[str, int]:
         """Returns the next jobs, each with the feed number of its last event."""

@@ -54,7 +54,7 @@ BACKOFF = 0.05, 0.5
 """First and longest pause (seconds) before another attempt to connect, each shortened at random.
 The longest is below `failover.MIN_RESTORE_TIME`, so nodes that lost their connections at
 the same time all reconnect early enough to restore the states that they have seen."""
-CHECK_REQUEST_INTERVAL = 0.2
+MIN_REQUESTED_CHECK_INTERVAL = 0.2
 """Minimum seconds between two checks that failed calls request: many may fail at once."""
 
 
@@ -113,7 +113,7 @@ class Poller:
         self._repaired: int | None = None
         """The repair in which this node has restored the lost states."""
         self._check_at = 0.0
-        self._check_requested_at = -CHECK_REQUEST_INTERVAL
+        self._check_requested_at = -MIN_REQUESTED_CHECK_INTERVAL
         self._checking = True
         """Whether a check of the server is running."""
         self._losses = 0
@@ -137,7 +137,7 @@ class Poller:
         now = trio.current_time()
         if self._link is None or self._checking:
             return  # a check is running or about to start
-        if now - self._check_requested_at >= CHECK_REQUEST_INTERVAL:
+        if now - self._check_requested_at >= MIN_REQUESTED_CHECK_INTERVAL:
             self._check_requested_at = now
             self._link.close()
 
@@ -225,7 +225,7 @@ class Poller:
         """Delivers `FEED_RESET` if any of the reasons is not None."""
         losses = [reason for reason in reasons if reason is not None]
         for reason in losses:
-            log.warning("%s: events may be lost: %s", self.shard.feed, reason)
+            log.warning("%s: all jobs are read again: %s", self.shard.feed, reason)
         if losses:
             self._losses += 1
             await self._deliver(send, FEED_RESET)

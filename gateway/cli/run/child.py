@@ -37,9 +37,9 @@ from .outputs import Outputs
 from .reader import Reader
 from .reporter import Reported, Reporter
 
-__all__ = ["EXIT_CODES", "run_child"]
+__all__ = ["START_ERROR_EXIT_CODES", "run_child"]
 
-EXIT_CODES: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}
+START_ERROR_EXIT_CODES: dict[type[OSError], int] = {FileNotFoundError: 127, PermissionError: 126}
 """The exit codes of shells for commands that cannot be started."""
 
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}

@@ -105,7 +105,7 @@ def run(
     """
     from ...worker import Job
     from ..logs import log_to_stderr
-    from .child import EXIT_CODES, run_child
+    from .child import START_ERROR_EXIT_CODES, run_child
     from .reader import Reader
     from .reporter import DryRun
 
@@ -145,7 +145,7 @@ def run(
         reason = f"{command[0]}: {error.strerror or error}"
         job_reporter.fail(reason)
         job_reporter.wait()
-        fail(reason, code=EXIT_CODES.get(type(error), 126))
+        fail(reason, code=START_ERROR_EXIT_CODES.get(type(error), 126))
     raise SystemExit(code)
 
 

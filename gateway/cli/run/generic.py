@@ -83,7 +83,7 @@ _NAME_END = re.compile(r"(?:\[[^\w\]]*\]|[\s:=(\[{|<#>█━─▏▎▍▌▋�
 _NAME_START = re.compile(
     r"\A(?:\[?\d{2,4}[-/.:]\d\d[-/.:T]?[\d:.,+Z -]*\]?\s*|\[[^\]]*\]\s*|[^\w]+)+"
 )
-_MAX_NAME = 60
+_MAX_NAME_LENGTH = 60
 
 _JSON_PERCENT = re.compile(
     r'"(?P<key>percent_?done|percent(?:age)?|pct|progress|fraction)" ?: ?"?'
@@ -137,8 +137,8 @@ def parse_line(text: str) -> LineProgress | None:
 
 def label_of(text: str) -> str:
     """Returns the name of a phase, from the text before its number; empty if there is none."""
-    name = _NAME_END.sub("", _NAME_START.sub("", text[-2 * _MAX_NAME :]))
-    return name[-_MAX_NAME:] if re.search(r"[^\W\d_]{2}", name) else ""
+    name = _NAME_END.sub("", _NAME_START.sub("", text[-2 * _MAX_NAME_LENGTH :]))
+    return name[-_MAX_NAME_LENGTH:] if re.search(r"[^\W\d_]{2}", name) else ""
 
 
 def _percents(text: str) -> Iterator[re.Match[str]]:

@@ -128,7 +128,7 @@ def _row(job: str, view: View, *, dim: bool) -> tuple[RenderableType, ...]:
     name = Text.assemble((f"{view.icon} ", style), (job, "bold"))
     parts = [
         (view.word if view.look != "running" else "", style),
-        (view.attempt, "dim"),
+        (view.attempt_text, "dim"),
         (view.text, ""),
     ]
     text = Text(" · ").join(Text(part, style) for part, style in parts if part)

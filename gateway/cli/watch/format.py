@@ -41,7 +41,7 @@ class View:
     icon: str
     word: str
     percent: float | None
-    attempt: str
+    attempt_text: str
     """`attempt 2`, from the second on."""
     text: str
     """Phase and message, or the error."""
@@ -64,7 +64,7 @@ def describe(state: State | None, *, answered: bool = True, now: float) -> View:
         icon,
         word,
         percent=state.percent,
-        attempt=f"attempt {state.attempt}" if state.attempt > 1 else "",
+        attempt_text=f"attempt {state.attempt}" if state.attempt > 1 else "",
         text=_text(state),
         time=_time(state, look, now),
     )

@@ -94,7 +94,7 @@ Frame = Welcome | Subscriptions | Progress | JobSet | Gap | Error | Ping | Pong 
 
 _frames: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
 _tags: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
-_TYPES = frozenset(
+_QUOTED_FRAME_TYPES = frozenset(
     b'"%b"' % name
     for name in (
         b"welcome", b"subscriptions", b"progress", b"set", b"gap", b"error", b"ping", b"pong",
@@ -113,7 +113,7 @@ def parse_frames(message: str) -> list[tuple[str, Frame]]:
         try:
             frames.append((text, _frames.decode(text)))
         except msgspec.ValidationError:
-            if bytes(_tags.decode(text).get("type", b"")) in _TYPES:
+            if bytes(_tags.decode(text).get("type", b"")) in _QUOTED_FRAME_TYPES:
                 raise
         # msgspec's errors are ValueErrors, so an error for invalid JSON is raised unchanged.
     return frames

@@ -30,7 +30,7 @@ class ChangeLines:
     def on_progress(self, frame: str, job: str) -> None:
         view = describe(self._job_states.states[job], now=time.time())
         phase = view.text if view.percent is None else ""
-        changed = view.word, view.attempt, view.percent_text, phase
+        changed = view.word, view.attempt_text, view.percent_text, phase
         if self._last_lines.get(job) != changed:
             self._last_lines[job] = changed
             echo(f"{time.strftime('%H:%M:%S')} {_line(job, view)}")
@@ -70,6 +70,12 @@ class FrameLines:
 
 
 def _line(job: str, view: View) -> str:
-    parts = [job, view.word, view.percent_text, view.attempt and f"({view.attempt})", view.text]
+    parts = [
+        job,
+        view.word,
+        view.percent_text,
+        view.attempt_text and f"({view.attempt_text})",
+        view.text,
+    ]
     line = " ".join(part for part in parts if part)
     return f"{line} ({view.time})" if view.time else line

@@ -60,5 +60,5 @@ class ScriptedConnector:
             raise ConnectionError("no server")
         return self.links.pop(0)
 
-    def close(self) -> None:
+    def close_idle_connections(self) -> None:
         pass

@@ -144,7 +144,7 @@ async def restore(server: Server, events: list[Event]) -> None:
     link = await connector.connect("progress:feed", name="observer", limiter=limiter)
     await failover.restore(link, address.layout.shards[0], events)
     link.close()
-    connector.close()
+    connector.close_idle_connections()
 
 
 async def newest(broker: RedisBroker) -> State:

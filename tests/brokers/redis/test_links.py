@@ -87,4 +87,4 @@ async def test_a_closed_link_is_disconnected_by_the_thread_of_a_running_call(
         link.close()
     assert threads[0] is not threading.main_thread()
     assert not link.alive
-    connector.close()
+    connector.close_idle_connections()

@@ -270,7 +270,7 @@ def check_asked(job: str, after: dict[str, State], broker: MemoryBroker) -> None
     state = after.get(job)
     if state is None or state.status != "running" or not state.accepts:
         return
-    earlier = broker._jobs[job].record.earlier_requests
+    earlier = broker._jobs[job].record.earlier_request_ids
     for group, _ in groups_above(job):
         above = after.get(group)
         if above is None or above.final or above.request is None:

@@ -26,7 +26,7 @@ from gateway.brokers.redis.poller import (
     BACKOFF,
     BLOCK,
     CHECK_INTERVAL,
-    CHECK_REQUEST_INTERVAL,
+    MIN_REQUESTED_CHECK_INTERVAL,
     TICK,
     Poller,
 )
@@ -324,7 +324,7 @@ async def test_a_server_with_the_same_generation_is_checked_soon_if_a_call_suspe
         assert len(attempts) == 2
         for _ in range(5):
             setup.poller.check_server_soon()  # too soon after the last one
-        await trio.sleep(CHECK_REQUEST_INTERVAL - 0.1)
+        await trio.sleep(MIN_REQUESTED_CHECK_INTERVAL - 0.1)
         assert len(attempts) == 2
         setup.poller.check_server_soon()
         await trio.sleep(0.1)

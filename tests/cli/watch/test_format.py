@@ -20,7 +20,7 @@ def state(**fields: Any) -> State:
 
 def test_a_running_job_is_formatted() -> None:
     view = describe(state(percent=37.9, phase="encode", message="frame 3", eta=80.0), now=NOW + 20)
-    assert (view.word, view.percent_text, view.attempt) == ("running", "37%", "")
+    assert (view.word, view.percent_text, view.attempt_text) == ("running", "37%", "")
     assert view.text == "encode · frame 3"
     assert view.time == "1 min left"
     assert describe(state(percent=99.99), now=NOW).percent_text == "99%"
@@ -78,7 +78,7 @@ def test_the_end_is_formatted() -> None:
 
 
 def test_a_retry_and_an_unknown_percentage_are_shown() -> None:
-    assert describe(state(attempt=3), now=NOW).attempt == "attempt 3"
+    assert describe(state(attempt=3), now=NOW).attempt_text == "attempt 3"
     assert describe(None, now=NOW).word == "not known yet"
     assert describe(None, answered=False, now=NOW).word == "loading"
 

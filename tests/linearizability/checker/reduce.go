@@ -78,7 +78,7 @@ func reduce(old State, update Update) (State, string) {
 // Model is a job's state, and what the positions of a new generation depend on.
 type Model struct {
 	State
-	Generations int   // how often the epoch has changed; once for each restart of Redis at most
+	Generations int   // how often the epoch has changed; twice for each restart of Redis at most
 	Unknown     int64 // events since the last position that is known
 }
 
@@ -88,7 +88,7 @@ func see(model Model, epoch, seq int64, restarts int) (bool, Model) {
 	switch {
 	case seq == model.Seq && (model.Epoch == 0 || epoch == model.Epoch):
 		model.Epoch = epoch
-	case epoch > model.Epoch && model.Generations < restarts && seq >= 1 && seq <= model.Unknown+1:
+	case epoch > model.Epoch && model.Generations < 2*restarts && seq >= 1 && seq <= model.Unknown+1:
 		model.Epoch, model.Seq = epoch, seq
 		model.Generations++
 	default:

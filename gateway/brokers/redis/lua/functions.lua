@@ -113,10 +113,10 @@ local function json(value)
   end
   local valid, values = false, nil
   if text then valid, values = pcall(cjson.decode, '[' .. text .. ']') end
-  valid = valid and #values == 1 and #text <= MAX_DATA and characters(text)
+  valid = valid and #values == 1 and #text <= MAX_DATA_BYTES and characters(text)
   local outside = string.gsub(string.gsub(text or '', '\\.', ''), '"[^"]*"', ' ')
   for word in string.gmatch(outside, '[^%[%]{},:%s]+') do valid = valid and is_literal(word) end
-  if not valid then return string.format('must be JSON of at most %d bytes', MAX_DATA) end
+  if not valid then return string.format('must be JSON of at most %d bytes', MAX_DATA_BYTES) end
   return nil, text
 end
 
