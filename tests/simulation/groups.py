@@ -208,7 +208,9 @@ class GroupModel:
                         f"groups: {group.name} {violation}: {row}, of {self._kids(group)}"
                     )
                     return
-                self._shown[group.name, *row.position] = row
+                # After a loss the server may use a position again, until a node has registered.
+                # That state is never shown.
+                self._shown.setdefault((group.name, *row.position), row)
         for job, row in now.items():
             self._newest[job] = max(row.attempt, self._newest.get(job, 0))
 
