@@ -245,11 +245,11 @@ class SetWatcher(Watcher):
         left = self.owed.pop(prefix, set())
         self._owed_before |= left
         self._record_shown()
-        still_watched = {*self.watch.named, *self._shown_since}
-        others = set().union(*self.owed.values()) - still_watched
-        # It may also drop what it watches by other means, because a snapshot follows.
-        keeps = still_watched if self.rng.random() < 0.5 else set()
-        for job in left - others - keeps:
+        named = set(self.watch.named)
+        others = set().union(*self.owed.values()) - self._shown_since.keys()
+        # It may also drop what another set shows, because a snapshot follows.
+        keeps = self._shown_since.keys() if self.rng.random() < 0.5 else set()
+        for job in left - others - named - keeps:
             self._dropped.add(job)
             self.reference.leaves(job)
             self.reference.shown.pop(job, None)

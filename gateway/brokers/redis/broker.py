@@ -30,7 +30,7 @@ from ...model.ids import is_job_id
 from ...model.limits import DEFAULT_LIMITS, Limits
 from ...model.state import Event, Position, Status, Update
 from ..base import JobFilter, Page, PublishResult
-from .calls import Calls
+from .calls import Calls, WrongServer
 from .codec import (
     as_arguments,
     newest_without_gap,
@@ -100,6 +100,8 @@ class RedisBroker:
         self._connector = connector or RedisConnector(open_servers(address, calls=MAX_CALLS))
         self._random = random or Random()  # noqa: S311 - jitter
         self._limits = limits
+        self._open_error: str | None = None
+        """Why the feed could not be opened; None if it was."""
         self._observed = Observed()
         self._records = Records(self._observed)
         self._calls = {shard: self._new_calls(shard, MAX_CALLS) for shard in self._layout.shards}
@@ -129,7 +131,7 @@ class RedisBroker:
         """The reason why the feed cannot be read (noticed within the socket's timeout), or why the
         server refuses updates."""
         errors = (poller.statistics().error for poller in self._pollers)
-        reason = next((error for error in errors if error), None) or self._refusals.reason
+        reason = next(filter(None, errors), None) or self._open_error or self._refusals.reason
         return f"Redis: {reason}" if reason else None
 
     @property
@@ -238,7 +240,9 @@ class RedisBroker:
         with self._broker_call():
             generation, events = await self._calls[shard].read(commands, parse)
         # A position of an earlier generation may have been used for another state.
-        return [event for event in events if event.position.epoch >= generation]
+        events = [event for event in events if event.position.epoch >= generation]
+        self._observed.record(events[-1:])
+        return events
 
     async def recent(
         self, jobs: JobFilter, *, status: Status | None = None, limit: int, after: str | None
@@ -298,12 +302,21 @@ class RedisBroker:
     async def feed(
         self, *, observed: Callable[[], Iterable[Event]] = tuple
     ) -> AsyncIterator[ReceiveChannel[Sequence[Event]]]:
-        """Starts one poller per shard: a cluster refuses to read keys of several slots at once."""
+        """Starts one poller per shard: a cluster refuses to read keys of several slots at once.
+
+        If the feed cannot be opened, all calls are refused until another feed is: a server that
+        came back may have lost states that other nodes have shown.
+        """
         registration = Registration(uuid4().hex, self._limits.history, self._limits.retention)
         pollers = {shard: self._new_poller(shard, registration) for shard in self._layout.shards}
         self._observed.sources.append(observed)
+        if not self._pollers:
+            for calls in self._all_calls():
+                calls.refuse_all()
+        was_opened = False
         try:
             await self._open(pollers.values())
+            was_opened, self._open_error = True, None
             send, receive = trio.open_memory_channel[Sequence[Event]](0)
             async with receive, trio.open_nursery() as nursery:
                 async with send:
@@ -317,7 +330,7 @@ class RedisBroker:
             self._pollers = [other for other in self._pollers if other not in pollers.values()]
             for poller in pollers.values():
                 poller.close()
-            if not self._pollers:
+            if was_opened and not self._pollers:
                 for calls in self._all_calls():
                     calls.allow_any_server()
 
@@ -331,6 +344,7 @@ class RedisBroker:
                     await poller.open()
             except BrokerUnavailable as error:
                 failures.append(error)
+                self._open_error = str(error).removeprefix("Redis: ")
                 scope.cancel()
 
         async with trio.open_nursery() as nursery:
@@ -391,6 +405,8 @@ class RedisBroker:
         """Returns the error for callers. No calls are made while the feed cannot be read, so the
         feed's error may be the reason."""
         text = explain(error)
+        if isinstance(error, WrongServer) and self._open_error is not None:
+            text = self._open_error
         feed_errors = (poller.statistics().error for poller in self._pollers)
         texts = [text, *filter(None, feed_errors)]
         refusal = next(filter(None, map(refusal_in, texts)), None)

@@ -69,10 +69,10 @@ class Calls:
             link.close()
         self._idle.clear()
 
-    def refuse_all(self, *, unless: tuple[bytes, int]) -> None:
+    def refuse_all(self, *, unless: tuple[bytes, int] | None = None) -> None:
         """Refuses all calls until `allow`, `unless` another feed of this process has already
         allowed this server and generation."""
-        if self._allowed != unless:
+        if unless is None or self._allowed != unless:
             self._allowed = None
         self._feed_is_open = True
 

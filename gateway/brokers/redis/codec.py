@@ -17,9 +17,11 @@ from ...model.json_depth import nests_too_deep
 from ...model.state import Children, Event, Position, Request, State, Update
 
 __all__ = [
+    "COMPARED",
     "Unreadable",
     "as_arguments",
     "decode",
+    "is_record_of",
     "newest_without_gap",
     "observed_fields",
     "parse_position",
@@ -117,6 +119,30 @@ def observed_fields(event: Event) -> list[str | bytes | int]:
         fields += ("request_id", request.id, "request_verb", request.verb, "request_is", stage)
         fields += ("request_alone", "1") if request.alone else ()
     return [event.job, len(fields) // 2, *fields]
+
+
+COMPARED = ("epoch", "seq", "attempt", "percent", "done", "updated_at", "status", "request_id")
+"""Fields of a record that show whether it has the state of an event: numbers, then texts."""
+_COMPARED_NUMBERS = 6
+
+
+def is_record_of(event: Event, answer: object) -> bool:
+    """Returns whether a record has the position and the state of an event, from the answer to HMGET
+    of `COMPARED`."""
+    if not isinstance(answer, list):
+        return False  # an error: the key has another type
+    state, request = event.state, event.state.request
+    numbers = (*event.position, state.attempt, state.percent, state.done, state.updated_at)
+    try:
+        stored = [None if text is None else float(text) for text in answer[:_COMPARED_NUMBERS]]
+    except ValueError:
+        return False
+    texts = (state.status, None if request is None else request.id)
+    stored_texts = [
+        None if text is None else text.decode("utf-8", "replace")
+        for text in answer[_COMPARED_NUMBERS:]
+    ]
+    return stored == list(numbers) and stored_texts == list(texts)
 
 
 def snapshot(job: str, answer: object) -> Event | None:

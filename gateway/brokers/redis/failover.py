@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from ...model.state import Event, Position
-from .codec import observed_fields, parse_position
+from ...model.state import Event
+from .codec import COMPARED, is_record_of, observed_fields
 from .keys import Shard
 from .links import Link, run_script
 from .scripts import FAILOVER, RESTORE
@@ -70,12 +70,13 @@ async def register(
     registration: Registration,
     *,
     server: bytes,
+    followed: bytes,
     newest_epoch: int,
     repaired: int | None,
 ) -> tuple[int, int, bool]:
-    """Registers that this node follows the shard on `server`, and has restored its states in the
-    repair `repaired`. Returns the newest repair, the first epoch of the current generation, and
-    whether the shard is open."""
+    """Registers that this node follows the shard on `server`, has `followed` that or another server
+    before, and has restored its states in the repair `repaired`. Returns the newest repair, the
+    first epoch of the current generation, and whether the shard is open."""
     repair, generation, is_open = await run_script(
         link,
         FAILOVER,
@@ -88,31 +89,28 @@ async def register(
             "" if repaired is None else repaired,
             registration.history,
             registration.retention,
+            followed,
         ],
     )
     return int(repair), int(generation), bool(is_open)
 
 
 async def restore(link: Link, shard: Shard, observed: Sequence[Event]) -> None:
-    """Sends the states that this node has delivered, of jobs that the server has at other
-    positions."""
+    """Sends the states that this node has delivered, of jobs that the server has with another
+    state. An equal position does not mean the same state: until the first node has registered,
+    workers can write to a server that has lost events, at positions that were used before."""
     observed = sorted(observed, key=lambda event: event.job.count("/"))  # groups come first
     for start in range(0, len(observed), COMPARE_BATCH):
         batch = observed[start : start + COMPARE_BATCH]
-        commands = [("HMGET", shard.last(event.job), "epoch", "seq") for event in batch]
+        commands = [("HMGET", shard.last(event.job), *COMPARED) for event in batch]
         answers = await link.execute(commands)
         differing = [
             event
             for event, answer in zip(batch, answers, strict=True)
-            if _position(answer) != event.position
+            if not is_record_of(event, answer)
         ]
         for start_differing in range(0, len(differing), RESTORE_BATCH):
             events = differing[start_differing : start_differing + RESTORE_BATCH]
             arguments = [text for event in events for text in observed_fields(event)]
             keys = shard.keys(*(event.job for event in events))
             await run_script(link, RESTORE, keys, ["", *arguments])
-
-
-def _position(answer: object) -> Position | None:
-    """Returns the position of a record; None if the job is unknown, or its key has foreign data."""
-    return parse_position(answer) if isinstance(answer, list) else None

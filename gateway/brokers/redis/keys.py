@@ -11,8 +11,8 @@
                                    or its retention may be over
     {prefix}:recent       zset     job → the number in the feed of its last update's event
     {prefix}:counters     hash     `events`: their number so far; `epoch`: the newest one;
-                                   `server`, `repair`, `repair_at`, `generation`, `node:…`:
-                                   see lua/failover.lua;
+                                   `server`, `repair`, `repair_at`, `repaired_server`,
+                                   `generation`, `node:…`: see lua/failover.lua;
                                    `history`, `retention`: the nodes' settings;
                                    `checked_at`, `leases_from`: see lua/expire_leases.lua
 

@@ -112,6 +112,8 @@ class Poller:
         self._cursor = Cursor()
         self._repaired: int | None = None
         """The repair in which this node has restored the lost states."""
+        self._observed_epoch = 0
+        """The newest epoch of `observed` at the last repair. A read can be ahead of the feed."""
         self._check_at = 0.0
         self._check_requested_at = -MIN_REQUESTED_CHECK_INTERVAL
         self._checking = True
@@ -259,6 +261,9 @@ class Poller:
                     for calls in self._calls:
                         calls.refuse_all(unless=(server, generation))
                     observed = list(self._observed())
+                    self._observed_epoch = max(
+                        (event.position.epoch for event in observed), default=0
+                    )
                 await restore(link, self.shard, observed)
                 self._repaired = repair
             elif is_open:
@@ -285,12 +290,15 @@ class Poller:
 
     async def _register(self, link: Link, server: bytes) -> tuple[int, int, bool]:
         cursor = self._cursor
-        newest = max(cursor.epoch, cursor.feed.generation, self._repaired or 0)
+        newest = max(
+            cursor.epoch, cursor.feed.generation, self._observed_epoch, self._repaired or 0
+        )
         return await register(
             link,
             self.shard,
             self._registration,
             server=server,
+            followed=cursor.feed.server,
             newest_epoch=newest,
             repaired=self._repaired,
         )

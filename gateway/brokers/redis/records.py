@@ -42,7 +42,11 @@ class Records:
         if outdated:
             await calls.run(self._reissue, outdated, *outdated)
             _, reissued = await self._read(calls, shard, outdated)
-            events = {job: event for job, event in events.items() if job not in outdated} | reissued
+            current = {job: event for job, event in events.items() if job not in outdated}
+            # A record whose log is foreign data keeps its old position, so it is not shown.
+            events = current | {
+                job: event for job, event in reissued.items() if event.position.epoch >= generation
+            }
         self._observed.record(events.values())
         return events
 

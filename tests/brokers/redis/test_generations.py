@@ -24,7 +24,16 @@ from gateway.brokers.redis.links import RedisConnector
 from gateway.brokers.redis.servers import open_servers
 from gateway.brokers.redis.url import parse_address
 from gateway.model.patterns import EVERY_JOB
-from gateway.model.state import UNSEEN, Children, Event, Request, RequestUpdate, State, Update
+from gateway.model.state import (
+    UNSEEN,
+    Children,
+    Event,
+    Position,
+    Request,
+    RequestUpdate,
+    State,
+    Update,
+)
 from tests.brokers.redis.server import Server, redis_server
 from tests.e2e.conftest import eventually
 from tests.fakes import FakeSource, Sink
@@ -60,6 +69,10 @@ class Failover:
     def __init__(self, server: Server, *more: str) -> None:
         self._client = server.client
         self._dumps = {key: server.client.dump(f"progress:{key}") for key in (*KEYS, *more)}
+
+    def clear(self) -> None:
+        """Lets the replica have no data."""
+        self._dumps = dict.fromkeys(self._dumps)
 
     def happen(self) -> None:
         with self._client.pipeline() as pipeline:
@@ -145,6 +158,27 @@ async def restore(server: Server, events: list[Event]) -> None:
     await failover.restore(link, address.layout.shards[0], events)
     link.close()
     connector.close_idle_connections()
+
+
+async def _register(
+    server: Server, name: str, *, newest_epoch: int = 0, repaired: int | None = None
+) -> tuple[int, int, bool]:
+    """Registers a node that has followed no server before."""
+    address = parse_address(server.url)
+    connector = RedisConnector(open_servers(address, calls=1))
+    link = await connector.connect("progress:feed", name=name, limiter=trio.CapacityLimiter(1))
+    result = await failover.register(
+        link,
+        address.layout.shards[0],
+        failover.Registration(name, 128, 86_400.0),
+        server=link.server,
+        followed=b"",
+        newest_epoch=newest_epoch,
+        repaired=repaired,
+    )
+    link.close()
+    connector.close_idle_connections()
+    return result
 
 
 async def newest(broker: RedisBroker) -> State:
@@ -243,6 +277,159 @@ async def test_a_run_of_which_only_the_start_was_shown_is_the_same_attempt(
     await broker.publish("a", Update(attempt=1, run="r", done=1))
     await restore(server, [events_before["a"]])
     assert ((await newest(broker)).done, (await newest(broker)).attempt) == (1, 1)
+
+
+async def event_of(broker: RedisBroker, update: Update | RequestUpdate) -> Event:
+    """Publishes an update of the job and returns the event, as a node would show it."""
+    await broker.publish("a", update)
+    return (await broker.read(["a"]))["a"]
+
+
+async def test_a_queued_job_that_has_begun_since_it_was_shown_keeps_its_attempt(
+    broker: RedisBroker, server: Server
+) -> None:
+    shown_event = await event_of(broker, Update(status="queued"))
+    await trio.sleep(0.002)  # so that it begins in another millisecond
+    begun_event = await event_of(broker, Update(start=True, run="r"))
+    await restore(server, [shown_event])
+    assert await broker.read(["a"]) == {"a": begun_event}
+    assert begun_event.state.attempt == 1
+
+
+async def test_a_worker_whose_number_was_raised_continues_after_another_loss(
+    broker: RedisBroker, server: Server
+) -> None:
+    shown_event = await event_of(broker, Update(start=True, status="failed"))
+    server.client.flushall()
+    await trio.sleep(0.002)
+    assert (await broker.publish("a", Update(start=True, run="r"))).attempt == 1
+    before = Failover(server)
+    await restore(server, [shown_event])
+    raised = Failover(server)
+    raised_event = await event_of(broker, Update(attempt=1, run="r", percent=50))
+    assert raised_event.state.attempt == 2
+    for replica in (raised, before):
+        replica.happen()
+        await restore(server, [raised_event])
+        result = await broker.publish("a", Update(attempt=1, run="r", percent=60))
+        assert (result.attempt, result.reason) == (2, None)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_the_order_in_which_nodes_restore_a_run_does_not_matter(
+    order: tuple[int, int], broker: RedisBroker, server: Server
+) -> None:
+    update = Update(start=True, status="failed")
+    shown_events = [await event_of(broker, update), await event_of(broker, update)]
+    server.client.flushall()
+    await trio.sleep(0.002)
+    assert (await broker.publish("a", Update(start=True, run="r"))).attempt == 1
+    for index in order:
+        await restore(server, [shown_events[index]])
+    result = await broker.publish("a", Update(attempt=1, run="r", percent=5))
+    assert (result.attempt, result.reason) == (3, None)
+
+
+async def test_an_end_is_restored_if_its_position_was_used_again(
+    broker: RedisBroker, server: Server
+) -> None:
+    """Until a node has registered, workers can write to the server that has lost events."""
+    await broker.publish("a", Update(percent=10))
+    replica = Failover(server)
+    shown_event = await event_of(broker, Update(status="cancelled"))
+    replica.happen()
+    result = await broker.publish("a", Update(percent=20))
+    assert result.position == shown_event.position
+    await restore(server, [shown_event])
+    assert await newest(broker) == shown_event.state
+
+
+async def test_a_larger_count_of_parts_is_restored(broker: RedisBroker, server: Server) -> None:
+    await broker.publish("a", Update(done=80, part="x"))
+    replica = Failover(server)
+    shown_event = await event_of(broker, Update(done=21, part="y"))
+    replica.happen()
+    await trio.sleep(0.002)
+    await broker.publish("a", Update(done=81, part="x"))
+    await restore(server, [shown_event])
+    assert (await newest(broker)).done == 101
+
+
+@pytest.mark.parametrize("later", [None, Update(percent=5)])
+async def test_a_request_that_was_lost_is_restored(
+    later: Update | None, broker: RedisBroker, server: Server
+) -> None:
+    await broker.publish("a", Update(accepts=("cancel",)))
+    replica = Failover(server)
+    request = RequestUpdate(request=Request(id="r1", verb="cancel"))
+    shown_event = await event_of(broker, request)
+    replica.happen()
+    if later is not None:
+        await broker.publish("a", later)
+    await restore(server, [shown_event])
+    state = await newest(broker)
+    assert (state.request, state.percent) == (shown_event.state.request, later and 5)
+    assert (await broker.publish("a", request)).reason == "unchanged"
+
+
+async def test_a_lost_job_whose_retention_is_over_is_not_restored(
+    broker: RedisBroker, server: Server
+) -> None:
+    state = State(status="running", attempt=1, health="lost", created_at=1.0, updated_at=1.0)
+    await restore(server, [Event("a", Position(5, 1), state)])
+    assert await broker.read(["a"]) == {}
+
+
+async def test_a_new_node_that_is_first_does_not_prevent_the_repair(
+    broker: RedisBroker, server: Server
+) -> None:
+    """Redis has lost everything and is another server. A node that has followed no server before
+    registers first."""
+    async with broker.feed() as feed:
+        shown_event = await event_of(broker, Update(status="succeeded"))
+        new_broker = RedisBroker(server.url)
+        replica = Failover(server)
+        replica.clear()
+        replica.happen()
+        await _register(server, "new")
+        with trio.fail_after(10):
+            while await feed.receive() != FEED_RESET:
+                pass
+        for each in (broker, new_broker):
+            event = (await when_possible(partial(each.read, ["a"])))["a"]
+            assert event.state == shown_event.state
+        new_broker.close()
+
+
+async def test_no_epoch_is_used_again_whichever_node_comes_first(server: Server) -> None:
+    far = 2**52  # an epoch of the year 2112: so this server's clock is behind
+    server.client.hset("progress:counters", mapping={"server": "old", "epoch": far})
+    repair, _, _ = await _register(server, "one", newest_epoch=far + 1, repaired=0)
+    await _register(server, "two", newest_epoch=far + 50, repaired=0)
+    await trio.sleep(failover.MIN_RESTORE_TIME)
+    for name in ("one", "two"):
+        _, generation, is_open = await _register(server, name, repaired=repair)
+    assert is_open
+    assert generation > far + 50
+
+
+async def test_a_broker_whose_feed_could_not_be_opened_refuses_calls(
+    broker: RedisBroker, server: Server
+) -> None:
+    """Another node may have shown newer states than the server has."""
+    await broker.publish("a", Update(percent=5))
+    server.client.config_set("min-replicas-to-write", 1)
+    waiting = RedisBroker(server.url)
+    with pytest.raises(BrokerUnavailable):
+        async with waiting.feed():
+            pass
+    assert not waiting.ready
+    with pytest.raises(BrokerUnavailable, match="NOREPLICAS"):
+        await waiting.read(["a"])
+    server.client.config_set("min-replicas-to-write", 0)
+    async with waiting.feed():
+        assert (await waiting.read(["a"]))["a"].state.percent == 5
+    waiting.close()
 
 
 async def test_an_end_that_the_replica_has_missed_is_restored(

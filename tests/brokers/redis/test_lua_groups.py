@@ -276,7 +276,7 @@ def check_asked(job: str, after: dict[str, State], broker: MemoryBroker) -> None
         if above is None or above.final or above.request is None:
             continue
         group_request, own_request = above.request, state.request
-        was_running = state.started_at is not None and state.started_at <= group_request.at
+        was_running = state.started_at is not None and state.started_at < group_request.at
         holds_on = group_request.verb in ("cancel", "pause") or was_running
         if (
             holds_on

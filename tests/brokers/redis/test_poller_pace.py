@@ -56,7 +56,8 @@ class Redis:
     """The newest epochs that it knew then."""
     restored: list[list[Any]] = field(factory=list)
     """The jobs of each call that restores."""
-    positions: dict[str, list[bytes]] = field(factory=dict)
+    records: dict[str, list[bytes | None]] = field(factory=dict)
+    """The fields `codec.COMPARED` of the jobs, by key."""
     added: trio.Event = field(factory=trio.Event)
 
     def add(self, job: str = "a", *, epoch: int = 5) -> None:
@@ -87,8 +88,8 @@ class Redis:
             case ("INFO", "replication"):
                 return f"# Replication\r\nrole:{self.role}\r\n".encode()
             case ("EVALSHA", FAILOVER.sha, *more):
-                self.registered.append((trio.current_time(), more[-3]))
-                self.newest_epochs.append(more[-5])
+                self.registered.append((trio.current_time(), more[-4]))
+                self.newest_epochs.append(more[-6])
                 return [self.repair, self.generation, int(self.is_open)]
             case ("EVALSHA", RESTORE.sha, count, *more):
                 keys = more[4 : int(count)]
@@ -96,7 +97,7 @@ class Redis:
             case ("HGET", _, "generation"):
                 return b"%d" % self.generation
             case ("HMGET", key, *_):
-                return self.positions.get(key, [None, None])
+                return self.records.get(key, [None] * 8)
             case ("EXEC",):
                 number = len(self.entries)
                 return [[b"last-generated-id", b"%d-0" % number], b"%d" % number]
@@ -350,7 +351,7 @@ async def test_states_are_restored_once_and_calls_wait_until_all_nodes_have_done
         for job in ("g/s/a", "g", "x", "g/s", "same"):
             state = State(status="running", attempt=1, created_at=1.0, updated_at=1.0)
             setup.observed.append(Event(job, Position(5, 1), state))
-        redis.positions["progress:last:same"] = [b"5", b"1"]
+        redis.records["progress:last:same"] = [b"5", b"1", b"1", None, None, b"1", b"running", None]
         redis.run_id, redis.repair = "two", 7
         redis.opens_at = opens_at = trio.current_time() + 5
         redis.registered.clear()

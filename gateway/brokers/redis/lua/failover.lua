@@ -7,7 +7,9 @@
 -- If no server is registered, Redis is new, was flushed, or was promoted with a copy from before the
 -- first node; workers may have written since. A generation begins if the node has followed the
 -- shard before, because it may have shown states that are lost. The epochs on this server do not
--- show that, because a worker's newest epoch is larger than those that were shown.
+-- show that, because a worker's newest epoch is larger than those that were shown. For the same
+-- reason a generation begins if a node has followed another server before, and none has begun here:
+-- the first node that has registered here was new.
 --
 -- A generation begins with a repair, which is named by an epoch of its own. The shard opens when all
 -- nodes that were registered at the beginning have restored what they have shown; but not before
@@ -17,10 +19,12 @@
 --
 -- ARGV  2 the server's identity  3 the newest epoch that the node has seen  4 the node
 --       5 the repair for which the node has restored its states, or ''  6 history  7 retention
+--       8 the server that the node has followed before, or ''
 --
 -- Returns the repair, the first epoch of the current generation, and 1 if the shard is open.
 
 local IDENTITY, SEEN, NODE, RESTORED = ARGV[2], tonumber(ARGV[3]), 'node:' .. ARGV[4], ARGV[5]
+local FOLLOWED = ARGV[8]
 
 -- name of the field → when the node has registered, and for which repair it has restored its states
 local function nodes()
@@ -36,23 +40,32 @@ local function nodes()
   return registered, newest
 end
 
-local previous = redis.call('HGET', COUNTERS, 'server')
-if previous ~= IDENTITY then
-  redis.call('HSET', COUNTERS, 'server', IDENTITY)
-  if previous or RESTORED ~= '' or SEEN > newest_epoch then
-    newest_epoch = math.max(newest_epoch, SEEN)
-    local repair = next_epoch()
-    redis.call('HSET', COUNTERS, 'generation', repair, 'repair', repair, 'repair_at', now)
-    -- The nodes that were registered last must restore; times are this server's from now on.
-    local registered, newest = nodes()
-    for name, node in pairs(registered) do
-      if newest - node.seen_at > NODE_TIMEOUT then
-        redis.call('HDEL', COUNTERS, name)
-      else
-        redis.call('HSET', COUNTERS, name, now .. ' ' .. node.restored)
-      end
+local function begin_generation()
+  local repair = next_epoch()
+  redis.call('HSET', COUNTERS, 'generation', repair, 'repair', repair, 'repair_at', now,
+             'repaired_server', IDENTITY)
+  -- The nodes that were registered last must restore; times are this server's from now on.
+  local registered, newest = nodes()
+  for name, node in pairs(registered) do
+    if newest - node.seen_at > NODE_TIMEOUT then
+      redis.call('HDEL', COUNTERS, name)
+    else
+      redis.call('HSET', COUNTERS, name, now .. ' ' .. node.restored)
     end
   end
+end
+
+local servers = redis.call('HMGET', COUNTERS, 'server', 'repaired_server')
+local previous, repaired_server = servers[1], servers[2]
+local may_have_lost = previous or RESTORED ~= '' or SEEN > newest_epoch
+-- No epoch that any node has seen is used again, whichever node comes first.
+newest_epoch = math.max(newest_epoch, SEEN)
+redis.call('HSET', COUNTERS, 'epoch', whole(newest_epoch))
+if previous ~= IDENTITY then
+  redis.call('HSET', COUNTERS, 'server', IDENTITY)
+  if may_have_lost then begin_generation() end
+elseif FOLLOWED ~= '' and FOLLOWED ~= IDENTITY and repaired_server ~= IDENTITY then
+  begin_generation()
 end
 redis.call('HSET', COUNTERS, NODE, now .. ' ' .. RESTORED, 'history', ARGV[6], 'retention', ARGV[7])
 
@@ -74,11 +87,16 @@ end
 
 local restored, is_open = all_have_restored(), not began_at or generation ~= repair
 if not is_open then
-  local age = math.abs(NOW - began_at)
+  if NOW < tonumber(began_at) then -- the clock was set back
+    began_at = now
+    redis.call('HSET', COUNTERS, 'repair_at', now)
+  end
+  local age = NOW - began_at
   is_open = age >= MIN_RESTORE_TIME and (restored or age >= GRACE)
   if is_open then
     generation = next_epoch()
-    redis.call('HSET', COUNTERS, 'generation', generation)
+    -- Leases start again, because the nodes could not renew them during the repair.
+    redis.call('HSET', COUNTERS, 'generation', generation, 'leases_from', now)
   end
 end
 return {tonumber(repair), tonumber(generation), is_open and 1 or 0}

@@ -1,6 +1,7 @@
 -- Restore the states that a node has shown and that this server may have lost, after a failover or
 -- a restart. A job that is unknown here, or older than the state that was shown, gets that state
--- again, in a new epoch. So no client sees the older state.
+-- again, in a new epoch. So no client sees the older state. If only a request is newer, the job gets
+-- that request.
 --
 -- If several nodes have shown a job, the newest state counts, in any order of the calls. A run that
 -- a worker has started since then is kept, but its attempt number follows the one that was shown;
@@ -14,8 +15,9 @@
 --       names and values of its state
 
 local function is_older(record, shown)
-  for _, compared in ipairs({'attempt', 'status', 'percent', 'updated_at'}) do
+  for _, compared in ipairs({'attempt', 'status', 'percent', 'done', 'updated_at'}) do
     local here, there = record[compared] or 0, shown[compared] or 0
+    if compared == 'done' and record.phase ~= shown.phase then here, there = 0, 0 end
     if compared == 'status' then here, there = RANK[here], RANK[there] end
     here, there = tonumber(here), tonumber(there)
     if here ~= there then return here < there end
@@ -31,8 +33,26 @@ local function is_newer_run(record, shown)
     and tonumber(record.attempt) <= tonumber(shown.attempt)
 end
 
+-- The number of a run that a worker has started after the state that was shown. A `start` continues
+-- a queued attempt.
+local function number_after(shown)
+  return whole(shown.status == 'queued' and shown.attempt or shown.attempt + 1)
+end
+
+-- Whether both belong to the same run. A run whose number was raised has another number since then.
+local function is_same_run(record, shown)
+  return record.attempt == shown.attempt
+    or (record.started_at and record.started_at == shown.started_at)
+end
+
+local function has_newer_request(record, shown)
+  return record.attempt == shown.attempt and RANK[record.status] < 2
+    and stored_at(shown.request) > stored_at(record.request)
+end
+
 local function is_past_retention(shown)
-  return RANK[shown.status] == 2 and shown.updated_at + RETENTION < NOW
+  local has_ended = RANK[shown.status] == 2 or shown.health == 'lost'
+  return has_ended and shown.updated_at + RETENTION < NOW
 end
 
 local to_count = {}
@@ -64,15 +84,18 @@ while at <= #ARGV do
   if unreadable then
     -- foreign data, or a newer version: it is not changed
   elseif record and is_newer_run(record, shown) then
-    local attempt = whole(shown.attempt + 1)
-    if commit(job, last, log, record, {attempt = attempt, alias = record.attempt}, nil, true) then
-      contribute(job, record)
+    local attempt = number_after(shown)
+    if attempt ~= record.attempt then
+      local changes = {attempt = attempt, alias = record.alias or record.attempt}
+      if commit(job, last, log, record, changes, nil, true) then contribute(job, record) end
     end
   elseif (not record and not is_past_retention(shown)) or (record and is_older(record, shown)) then
     local before = record or {}
     for _, name in ipairs({'epoch', 'seq'}) do shown[name] = before[name] end
-    -- The run of another attempt does not belong to the attempt that was shown.
-    if before.attempt == shown.attempt then shown.run = before.run end
+    if record and is_same_run(record, shown) then
+      shown.run, shown.opened_at, shown.alias = record.run, record.opened_at, record.alias
+      if record.attempt ~= shown.attempt then shown.alias = record.alias or record.attempt end
+    end
     shown.reported_at, shown.restored = now, '1'
     if shown.children then
       shown.sums = format_sums((total_of(job)))
@@ -83,6 +106,13 @@ while at <= #ARGV do
       redis.call('ZADD', RECENT, number, job)
       count_again(job, before)
     end
+  elseif record and has_newer_request(record, shown) then
+    local changes = {}
+    copy_request(shown, changes)
+    changes.request_ids = ids_of_requests(record)
+    changes.request_alone = shown.request_alone or false
+    local number = commit(job, last, log, record, changes, nil, true)
+    if number then redis.call('ZADD', RECENT, number, job) end
   end
   at, key = at + 2 + 2 * fields, key + 2
 end
