@@ -310,6 +310,8 @@ class Session:
         denied: dict[str, str] = {}
         unchanged = 0
         for job in dict.fromkeys(add):
+            # Also if the job is denied: when the client asks again, it has forgotten the position.
+            position = self._positions.pop(job, None)
             if job in self._subscriptions:
                 unchanged += 1
                 self.subscribe(job, mode=mode, position=None)
@@ -322,7 +324,7 @@ class Session:
                     denied[job] = error.code
                     continue
                 try:
-                    self.subscribe(job, mode=mode, position=self._positions.pop(job, None))
+                    self.subscribe(job, mode=mode, position=position)
                 except NodeFull as error:
                     denied[job] = error.code
                 else:

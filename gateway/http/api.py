@@ -216,10 +216,9 @@ class _Api:
             return _unknown_job()
         event = (await self._node.broker.read([job])).get(job)
         if wait and (event is None or _etag(event) in known):
-            newer = await waiting.next_event(
+            event = await waiting.next_event(
                 job, event, request, self._node, permissions=permissions, timeout=wait
             )
-            event = newer or event
         if event is None:
             return _unknown_job()
         headers = {"etag": _etag(event), "cache-control": "no-cache"}

@@ -59,10 +59,11 @@ async def next_event(
     permissions: Permissions,
     timeout: float,
 ) -> Event | None:
-    """Waits for an event of `job` that is newer than `event`. Returns None if there is none within
-    `timeout` seconds, or before the client disconnects or the node drains.
+    """Waits for an event of `job` that is newer than `event` (None: the job is unknown), or until
+    the job is dropped. Returns the newest event; None if the job is unknown then.
 
-    Raises `Unauthorized` as `wait_for` does.
+    It returns `event` if nothing happens within `timeout` seconds, or before the client disconnects
+    or the node drains. Raises `Unauthorized` as `wait_for` does.
     """
     watcher = ChangeWatcher()
     subscription = node.hub.subscribe(
@@ -76,13 +77,18 @@ async def next_event(
         latest = subscription.topic.latest
         return latest if latest and (not event or latest.position > event.position) else None
 
+    is_dropped = False
+
     async def wait_for_change() -> None:
-        while newer() is None:
+        nonlocal is_dropped
+        while newer() is None and not is_dropped:
             await watcher.next_change()
+            topic = subscription.topic
+            is_dropped = event is not None and topic.latest is None and not topic.loading
 
     try:
         await wait_for(wait_for_change, request, node, permissions=permissions, timeout=timeout)
-        return newer()
+        return None if is_dropped else newer() or event
     finally:
         node.hub.unsubscribe(subscription)
 

@@ -175,6 +175,22 @@ async def test_at_most_one_write_is_buffered(
     assert jobs[-1] not in {frame["job"] for frame in frames}
 
 
+async def test_the_position_of_a_job_that_is_denied_is_forgotten(
+    autojump_clock: MockClock, harness: Harness, limits: Limits
+) -> None:
+    """The client drops the job's state, so it needs a snapshot later."""
+    harness.node.limits = evolve(limits, max_jobs_per_connection=1)
+    epoch, seq = await harness.publish("b", status="succeeded")
+    client = await harness.connect()
+    await client.source.send(type="hello", positions={"b": [epoch, seq]})
+    await client.subscribe("a", "b")
+    await client.source.send(type="unsubscribe", jobs=["a"])
+    await client.subscribe("b")
+    assert client.sink.frames_of("progress")[-1] == {
+        **client.sink.frames_of("progress")[-1], "job": "b", "prev": None, "seq": seq,
+    }  # fmt: skip
+
+
 async def test_positions_of_hello_are_used_once(
     autojump_clock: MockClock, harness: Harness
 ) -> None:

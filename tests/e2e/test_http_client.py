@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from gateway import Gateway, Limits, serve_gateway
+from gateway.delivery.repairs import Repairs
 from gateway.model.state import Event
 from tests.traceparents import MALFORMED, OTHER, SPAN, UNSAMPLED
 
@@ -240,6 +241,25 @@ async def test_a_long_poll_waits_for_the_next_event(
     assert hub.statistics().subscriptions == 0
     stale = await http.get(f"/api/jobs/{JOB}?wait=30", headers={"if-none-match": tag})
     assert stale.json()["seq"] == 2  # at once
+
+
+async def test_a_long_poll_of_a_job_that_is_dropped_is_404(
+    http: httpx.AsyncClient, gateway: Gateway
+) -> None:
+    await gateway.publish(JOB, percent=1)
+    tag = (await http.get(f"/api/jobs/{JOB}")).headers["etag"]
+    hub = gateway.node.hub
+
+    async def drop() -> None:
+        await eventually(lambda: hub.statistics().subscriptions == 1)
+        topic = hub.topics[JOB]
+        await eventually(lambda: not topic.loading)
+        Repairs(hub).apply_loads({JOB: topic.position}, {})
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drop)
+        answer = await http.get(f"/api/jobs/{JOB}?wait=30", headers={"if-none-match": tag})
+    assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("limits", [Limits(max_topics=1)])  # the probe's

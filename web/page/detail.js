@@ -99,6 +99,7 @@ export class DetailDialog {
     this.#stop = () => {};
     this.#watched = null;
     this.job = null;
+    this.#element('detail-bar').replaceChildren(); // the bar in it watches the job too
   }
 
   /** Scrolls to the end of the error, because the reason is usually there. */

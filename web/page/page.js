@@ -210,7 +210,9 @@ function openJob(job) {
     history.replaceState(null, '', query.size > 0 ? `?${query}` : location.pathname);
   } else {
     query.set('job', job);
-    history.pushState({ opened: true }, '', `?${query}`);
+    // Another job in the open details replaces the first one, so that closing them does not show that again.
+    if (detail.job === null) history.pushState({ opened: true }, '', `?${query}`);
+    else history.replaceState(history.state, '', `?${query}`);
   }
   detail.show(job);
 }

@@ -347,11 +347,13 @@ export function createConnection(url, { token: provider, maxHz, ...overrides } =
     watch(job, listener) {
       /** @type {Listener} */
       const ownListener = (watched) => listener(watched);
-      if (jobs.add(job, ownListener)) sync.schedule();
+      jobs.add(job, ownListener);
+      sync.schedule();
       const knownState = jobs.peek(job);
       if (knownState !== null) ownListener(knownState);
       return () => {
-        if (jobs.remove(job, ownListener)) sync.schedule();
+        jobs.remove(job, ownListener);
+        sync.schedule();
       };
     },
 

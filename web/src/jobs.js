@@ -34,7 +34,8 @@ import { acceptsFrame } from './protocol.js';
  * @property {Watched | null} watched   null: no state is known
  * @property {Position | null} position null: only a snapshot can follow
  * @property {number} commandId  the id of the last command that subscribed to it; Infinity: there is none
- * @property {boolean} inSet     whether a set contains it; then it needs no subscription
+ * @property {number} inSet      for how many listeners a set sends what they need: Infinity if it shows the job, or the
+ *   listeners of sets that only wait for its end. Others need a subscription
  * @property {boolean} confirmed whether the gateway has confirmed the state on this connection
  * @property {number} since      when the last listener was removed, or the state ceased to be confirmed; monotonic
  *   milliseconds
@@ -60,18 +61,15 @@ export class Jobs {
    * Adds a listener.
    * @param {string} job
    * @param {Listener} listener
-   * @returns {boolean} whether the job was not wanted before
    */
   add(job, listener) {
     let entry = this.#entries.get(job);
     if (entry === undefined || this.#isExpired(entry)) {
-      entry = { listeners: new Set(), watched: null, position: null, commandId: Infinity, inSet: false, confirmed: false, since: 0 };
+      entry = { listeners: new Set(), watched: null, position: null, commandId: Infinity, inSet: 0, confirmed: false, since: 0 };
       this.#entries.set(job, entry);
     }
-    const isFirst = entry.listeners.size === 0;
-    if (isFirst) entry.since = this.#now();
+    if (entry.listeners.size === 0) entry.since = this.#now();
     entry.listeners.add(listener);
-    return isFirst;
   }
 
   /**
@@ -90,16 +88,16 @@ export class Jobs {
   }
 
   /**
-   * Records whether a set contains the job. If so, the gateway sends its states without a subscription, and the known
-   * state is up to date.
-   * @param {string} job @param {boolean} inSet
+   * Records for how many listeners a set sends the states of the job (`Entry.inSet`). If it sends them, the known state
+   * is up to date.
+   * @param {string} job @param {number} inSet
    */
   setInSet(job, inSet) {
     const entry = this.#entries.get(job);
     if (entry === undefined) return;
     entry.commandId = Infinity;
     entry.inSet = inSet;
-    entry.confirmed ||= inSet;
+    entry.confirmed ||= inSet > 0;
   }
 
   /** Returns the known state of a job that is watched, or was watched recently. @param {string} job */
@@ -130,7 +128,7 @@ export class Jobs {
     const repeat = this.#repeat;
     this.#repeat = new Set();
     for (const [job, entry] of this.#entries) {
-      if (entry.listeners.size > 0) entry.inSet || wanted.add(job);
+      if (entry.listeners.size > 0) entry.listeners.size > entry.inSet && wanted.add(job);
       else if (this.#isExpired(entry)) this.#entries.delete(job);
       else {
         retryDenied ||= entry.confirmed;
@@ -237,7 +235,7 @@ export class Jobs {
 function reset(entry) {
   entry.position = null;
   entry.commandId = Infinity;
-  entry.inSet = false;
+  entry.inSet = 0;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Polling: one request after the other, or a long poll, if a lock is free. */
 
-import { RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
+import { mergeStates, RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
 import { RequestLocks } from './request-locks.js';
 
 /** @import { WatchSet } from './protocol.js' */
@@ -14,26 +14,28 @@ const PAUSE = 2_000;
 const HIDDEN_PAUSE = 10_000;
 
 /** Runs a cycle with polling: jobs are divided into as many parts as there are locks. @param {RequestCycle} cycle */
-export function poll(cycle) {
+export async function poll(cycle) {
   const { jobs } = cycle;
+  const merged = cycle.sets.length > 0 ? { ...cycle, emit: mergeStates(cycle.emit) } : cycle;
   const parts = Array.from({ length: Math.min(RequestLocks.MAX, jobs.length) }, (_, part) => jobs.filter((_, i) => i % RequestLocks.MAX === part));
-  const sets = cycle.sets.map((set) => pollJobs([], cycle, true, set));
-  return Promise.all([...sets, ...parts.map((part) => pollJobs(part, cycle, true))]);
+  const singles = parts.filter((part) => part.length === 1);
+  const withLock = new Set(singles.slice(0, singles.length > 0 ? await cycle.locks.acquire(singles.length) : 0));
+  const sets = cycle.sets.map((set) => pollJobs([], merged, { set }));
+  return Promise.all([...sets, ...parts.map((part) => pollJobs(part, merged, { hasLock: withLock.has(part) }))]);
 }
 
 /**
  * Requests one job after the other, and again after a pause. For a `set` the list of its jobs is requested first.
  * @param {string[]} jobs @param {RequestCycle} cycle
- * @param {boolean} [longPoll]  request a single job with a long poll, if a lock is free; false: begin a new cycle with a
- *   stream when a lock is free
- * @param {WatchSet} [set]
+ * @param {{ hasLock?: boolean, wantsStream?: boolean, set?: WatchSet }} [options]
+ *   `hasLock`: request the only job with a long poll; `wantsStream`: begin a new cycle with a stream when a lock is free
  */
-export async function pollJobs(jobs, cycle, longPoll = false, set) {
+export async function pollJobs(jobs, cycle, { hasLock = false, wantsStream = false, set } = {}) {
   const { request, signal, pause, locks, environment, emit, welcome, maxHz } = cycle;
-  const hasLock = longPoll && jobs.length === 1 && (await locks.acquire(1)) > 0;
   /** @type {Map<string, string>} */
   const etags = new Map();
-  let unavailable = false;
+  /** Whether the job that was requested last was unavailable. Also at first, because an earlier cycle may have said so. */
+  let unavailable = true;
   /** Whether the gateway has no quota for a long poll; it still answers other requests. */
   let full = false;
   let setEtag = '';
@@ -84,7 +86,7 @@ export async function pollJobs(jobs, cycle, longPoll = false, set) {
     const waited = hasLock && (changed || environment.now() - startedAt > PAUSE);
     const minPause = environment.hidden() ? HIDDEN_PAUSE : waited ? 0 : PAUSE;
     await pause(Math.max(minPause, maxHz === undefined ? 0 : 1000 / maxHz));
-    if (!longPoll && !signal.aborted && (await locks.acquireAnother())) cycle.restart();
+    if (wantsStream && !signal.aborted && (await locks.acquireAnother())) cycle.restart();
   }
 }
 

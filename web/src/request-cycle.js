@@ -33,3 +33,23 @@ export const RESPONSE_TIMEOUT = 10_000;
 export function setParameters(name, { prefix, statuses, limit }) {
   return [[name, prefix], ...(statuses ? [['statuses', statuses.join()]] : []), ...(limit !== undefined ? [['limit', String(limit)]] : [])];
 }
+
+/**
+ * Merges the frames of jobs that are requested several times (for sets, and by name). An event that is not newer than
+ * what another response has delivered is dropped, and a frame that does not continue the position becomes a snapshot.
+ * @param {RequestCycle['emit']} emit
+ * @returns {RequestCycle['emit']}
+ */
+export function mergeStates(emit) {
+  /** @type {Map<string, { epoch: number, seq: number }>} */
+  const positions = new Map();
+  return (frame) => {
+    if (frame.type !== 'progress') return emit(frame);
+    const { job, seq, prev, snapshot } = frame;
+    const epoch = frame.epoch ?? 0; // an unknown job has no epoch
+    const position = positions.get(job);
+    if (position !== undefined && seq > 0 && (epoch < position.epoch || (epoch === position.epoch && seq <= position.seq))) return;
+    positions.set(job, { epoch, seq });
+    emit(!snapshot && (position?.epoch !== epoch || position.seq !== prev) ? { ...frame, prev: null, snapshot: true } : frame);
+  };
+}

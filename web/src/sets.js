@@ -58,6 +58,9 @@ export const LOADING = Object.freeze({
 /** Milliseconds until a set that was denied for lack of quota is requested again; the pause is random, up to twice that. */
 const RETRY_AFTER = 5_000;
 
+/** The code of a set that was denied because the connection watches too many. */
+const TOO_MANY = 'too_many_sets';
+
 /** Milliseconds for which a job that has left the set is still watched: longer than a frame. */
 const KEPT_FOR = 100;
 
@@ -70,11 +73,13 @@ const KEPT_FOR = 100;
  * @property {JobSet} value
  * @property {{ epoch: number, seq: number } | null} position  null: only a snapshot can follow
  * @property {Map<string, WatchedJob>} watchedJobs
+ * @property {number} removals  the number of sets that had been removed when it was requested last
  */
 
 /**
- * A job that is in the set, or was in it and has not ended. `removed`: it is no longer in the set.
- * @typedef {{ listener: Listener, removed: boolean, ended: boolean }} WatchedJob
+ * A job that is in the set, or was in it and has not ended. `removed`: it is no longer in the set. `subscribed`: it is
+ * subscribed by its name then, because the gateway does not send its end.
+ * @typedef {{ listener: Listener, removed: boolean, ended: boolean, subscribed: boolean }} WatchedJob
  */
 
 /**
@@ -120,9 +125,9 @@ class Sets {
   #sync;
   /** @type {Map<string, Entry>} */
   #entries = new Map();
-  /** The number of sets that contain each job. @type {Map<string, number>} */
-  #setCounts = new Map();
   #lastId = 0;
+  /** The number of sets that were removed. */
+  #removals = 0;
 
   /** @param {SubscriptionSync} sync */
   constructor(sync) {
@@ -139,7 +144,7 @@ class Sets {
     const key = keyOf(query);
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      entry = { id: `set${++this.#lastId}`, query, listeners: new Set(), onEnds: new Set(), value: LOADING, position: null, watchedJobs: new Map() };
+      entry = { id: `set${++this.#lastId}`, query, listeners: new Set(), onEnds: new Set(), value: LOADING, position: null, watchedJobs: new Map(), removals: 0 };
       this.#entries.set(key, entry);
       this.#subscribe(entry);
     }
@@ -180,6 +185,7 @@ class Sets {
       const retry = () => this.#entries.get(keyOf(entry.query)) === entry && this.#subscribe(entry);
       environment.setTimeout(retry, RETRY_AFTER * (1 + environment.random()));
     }
+    if (frame.code === TOO_MANY && entry.removals < this.#removals) return this.#subscribe(entry); // there is room now
     notify(entry, { ...LOADING, loading: false, denied: frame.code });
   }
 
@@ -192,7 +198,10 @@ class Sets {
   }
 
   /** Requests a set from the gateway. @param {Entry} entry @param {Transport | null} [transport] */
-  #subscribe({ id, query: { prefix, statuses, limit } }, transport = this.#sync.transport) {
+  #subscribe(entry, transport = this.#sync.transport) {
+    const { id, query } = entry;
+    const { prefix, statuses, limit } = query;
+    entry.removals = this.#removals;
     transport?.send({ type: 'watch_set', id, prefix, ...(statuses && { statuses: [...statuses] }), ...(limit !== undefined && { limit }) });
   }
 
@@ -203,6 +212,8 @@ class Sets {
     this.#entries.delete(key);
     for (const job of [...entry.watchedJobs.keys()]) this.#unwatchJob(entry, job);
     this.#sync.transport?.send({ type: 'unwatch_set', id: entry.id });
+    this.#removals += 1;
+    for (const other of this.#entries.values()) if (other.value.denied === TOO_MANY) this.#subscribe(other);
     this.#sync.schedule();
   }
 
@@ -218,16 +229,21 @@ class Sets {
     for (const job of jobs) {
       const existing = watchedJobs.get(job);
       if (existing === undefined) this.#watchJob(entry, job);
-      else {
-        existing.removed = false;
-        if (snapshot) this.#sync.jobs.setInSet(job, true);
+      else if (existing.removed || snapshot) {
+        existing.removed = existing.subscribed = false;
+        this.#sync.jobs.setInSet(job, Infinity);
       }
     }
     for (const [job, watchedJob] of watchedJobs) {
-      watchedJob.removed = !inSet.has(job);
-      if (watchedJob.removed && watchedJob.ended) this.#unwatchJobSoon(entry, job);
-      // After a snapshot the gateway does not send a job that is no longer in the set, so it is subscribed by its name.
-      else if (watchedJob.removed && snapshot) this.#sync.jobs.setInSet(job, false);
+      if (inSet.has(job)) continue;
+      const isNew = !watchedJob.removed;
+      watchedJob.removed = true;
+      if (watchedJob.ended) this.#unwatchJobSoon(entry, job);
+      else if (isNew || snapshot) {
+        // After a snapshot the gateway does not send a job that is no longer in the set, so it is subscribed by its name.
+        watchedJob.subscribed = snapshot;
+        this.#updateJob(job);
+      }
     }
     this.#sync.schedule();
     notify(entry, { jobs: Object.freeze(jobs), total, counts: Object.freeze(counts), more, loading: false, denied: null });
@@ -243,6 +259,7 @@ class Sets {
     const watchedJob = {
       removed: false,
       ended: false,
+      subscribed: false,
       listener: (watched) => {
         const { state } = watched;
         watchedJob.ended = state === null || isFinal(state);
@@ -252,10 +269,16 @@ class Sets {
     };
     entry.watchedJobs.set(job, watchedJob);
     jobs.add(job, watchedJob.listener);
-    this.#setCounts.set(job, (this.#setCounts.get(job) ?? 0) + 1);
     const knownState = jobs.peek(job);
     if (knownState !== null) watchedJob.listener(knownState);
-    jobs.setInSet(job, true);
+    jobs.setInSet(job, Infinity);
+  }
+
+  /** Updates for which listeners of a job the sets are enough, if no set shows it any more. @param {string} job */
+  #updateJob(job) {
+    const watchedJobs = [...this.#entries.values()].flatMap((entry) => entry.watchedJobs.get(job) ?? []);
+    if (watchedJobs.some(({ removed }) => !removed)) return;
+    this.#sync.jobs.setInSet(job, watchedJobs.some(({ subscribed }) => subscribed) ? 0 : watchedJobs.length);
   }
 
   /**
@@ -276,13 +299,8 @@ class Sets {
     const watchedJob = watchedJobs.get(job);
     if (watchedJob === undefined) return;
     watchedJobs.delete(job);
-    const remaining = (this.#setCounts.get(job) ?? 1) - 1;
-    if (remaining > 0) this.#setCounts.set(job, remaining);
-    else {
-      this.#setCounts.delete(job);
-      jobs.setInSet(job, false);
-    }
     jobs.remove(job, watchedJob.listener);
+    this.#updateJob(job);
     this.#sync.schedule();
   }
 }

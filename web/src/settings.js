@@ -92,7 +92,7 @@ export async function renew() {
 
 /** Drops the token and all known states, and disconnects. `renew`, or `configure` with a token, connects again. */
 export function logout() {
-  if (typeof currentSettings().token === 'string') configure({ token: undefined });
+  for (const options of [currentSettings(), ...connections]) if (typeof options.token === 'string') options.token = undefined;
   for (const { connection } of connections) connection.logout();
 }
 

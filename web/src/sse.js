@@ -2,7 +2,7 @@
 
 import { ABNORMAL, MAX_STREAM_JOBS, NO_POSITIONS, PING_INTERVAL } from './http-constants.js';
 import { pollJobs } from './polling.js';
-import { RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
+import { mergeStates, RESPONSE_TIMEOUT, setParameters } from './request-cycle.js';
 
 /** @import { RequestCycle } from './request-cycle.js' */
 
@@ -26,36 +26,16 @@ export async function stream(cycle) {
     chunks.at(-1)?.push(job);
   }
   const sets = [...cycle.sets];
-  const merged = sets.length > 0 ? { ...cycle, emit: mergeStreams(cycle.emit) } : cycle;
+  const merged = sets.length > 0 ? { ...cycle, emit: mergeStates(cycle.emit) } : cycle;
   const streams = await cycle.locks.acquire(sets.length + chunks.length);
   const otherSets = sets.splice(streams);
   const polledJobs = chunks.splice(streams - sets.length).flat();
   return Promise.all([
     ...sets.map((set) => streamJobs(setParameters('set', set), { ...merged, emit: withId(set.id, merged.emit) })),
     ...chunks.map((jobs) => streamJobs(jobs.map((job) => ['job', job]), merged)),
-    ...otherSets.map((set) => pollJobs([], merged, false, set)),
-    ...(polledJobs.length > 0 ? [pollJobs(polledJobs, merged)] : []),
+    ...otherSets.map((set) => pollJobs([], merged, { wantsStream: true, set })),
+    ...(polledJobs.length > 0 ? [pollJobs(polledJobs, merged, { wantsStream: true })] : []),
   ]);
-}
-
-/**
- * Merges the frames of jobs that are in several streams (of sets, and by name). An event that is not newer than what
- * another stream has delivered is dropped, and a frame that does not continue the position becomes a snapshot.
- * @param {RequestCycle['emit']} emit
- * @returns {RequestCycle['emit']}
- */
-function mergeStreams(emit) {
-  /** @type {Map<string, { epoch: number, seq: number }>} */
-  const positions = new Map();
-  return (frame) => {
-    if (frame.type !== 'progress') return emit(frame);
-    const { job, seq, prev, snapshot } = frame;
-    const epoch = frame.epoch ?? 0; // an unknown job has no epoch
-    const position = positions.get(job);
-    if (position !== undefined && seq > 0 && (epoch < position.epoch || (epoch === position.epoch && seq <= position.seq))) return;
-    positions.set(job, { epoch, seq });
-    emit(!snapshot && (position?.epoch !== epoch || position.seq !== prev) ? { ...frame, prev: null, snapshot: true } : frame);
-  };
 }
 
 /** Adds the id of a set to its frames, which have none over HTTP. @param {string} id @param {RequestCycle['emit']} emit @returns {RequestCycle['emit']} */

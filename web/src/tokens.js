@@ -141,7 +141,8 @@ export class Renewal {
 
   /** The token to send instead of requesting one; null: request one. */
   get fallback() {
-    return this.#provider() === this.from ? this.#fallback : null;
+    const isExpired = secondsUntilExpiry(this.#fallback, this.#clock.now()) <= 0;
+    return this.#provider() === this.from && !isExpired ? this.#fallback : null;
   }
 
   /** Handles the end of the connection. */

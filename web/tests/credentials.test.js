@@ -133,6 +133,32 @@ test('a token that was kept after a failed renewal is not sent for another user'
   assert.deepEqual([tokens(world), connection.peek('a')], [[BEN], null]);
 });
 
+test('a token that was kept after a failed renewal is not sent after it has expired', async (t) => {
+  t.mock.method(console, 'warn', () => {});
+  const exp = 60; // the gateway's time is 0 at the first welcome
+  let calls = 0;
+  let isDown = false;
+  const { world, connection } = await pageOfAnn(async () => {
+    if (isDown) throw new Error('down');
+    return jwt({ sub: 'ann', n: ++calls, exp: calls === 1 ? exp : exp + 9_999 });
+  });
+  await connection.renew();
+  isDown = true;
+  world.socket.drop(4500, 'the new one is refused');
+  await world.pass(1_000);
+  world.socket.welcome({ time: 3 });
+  assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: 1, exp })]);
+  isDown = false;
+  for (let seconds = 0; seconds < 90; seconds++) {
+    if (!world.socket.closed) world.socket.drop();
+    await world.pass(1_000);
+  }
+  while (world.socket.closed) await world.pass(100);
+  await tick();
+  world.socket.welcome({ time: 99 });
+  assert.deepEqual(tokens(world), [jwt({ sub: 'ann', n: calls, exp: exp + 9_999 })]);
+});
+
 test('after a logout nothing connects, whatever was pending', async () => {
   const { world, connection, configure } = await pageOfAnn();
   let resolveToken;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { pageWithoutWebSocket, welcome } from './http-gateway.js';
+import { GATEWAY_HEADERS, pageWithoutWebSocket, problem, welcome } from './http-gateway.js';
 import { snapshot, tick } from './world.js';
 
 test('many jobs are divided among several streams; the rest is polled; no job is denied', async () => {
@@ -97,4 +97,33 @@ test('eight tabs have at most four open requests; the others poll', async () => 
   for (const { connection } of tabs) connection.close();
   await tick();
   assert.equal(locks.held.size, 0);
+});
+
+test('polling holds one long poll open for each lock', async () => {
+  const locks = fakeLocks();
+  await locks.request('progress-gateway 0', { ifAvailable: true }, () => {});
+  for (const number of [0, 1, 2]) locks.held.add(`progress-gateway ${number}`); // those of other tabs
+  const { world, gateway, connection } = await pageWithoutWebSocket({ events: false, locks });
+  for (const job of ['b', 'c', 'd']) connection.watch(job, () => {});
+  for (const job of ['a', 'b', 'c', 'd']) gateway.jobs.set(job, { seq: 1, state: { status: 'running', percent: 3 } });
+  await world.pass(10_000);
+  await world.pass(6_000);
+  assert.equal(connection.status().transport, 'polling');
+  assert.equal(gateway.polls.filter(({ wait }) => wait !== null).length, 1);
+});
+
+test('states are up to date again after an outage, also if other jobs were added in it', async () => {
+  const { world, gateway, connection } = await pageWithoutWebSocket({ events: false });
+  for (const job of ['b', 'c', 'd', 'e', 'f']) connection.watch(job, () => {});
+  for (const job of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) gateway.jobs.set(job, { seq: 1, state: { status: 'running', percent: 3 } });
+  await world.pass(10_000);
+  await world.pass(3_000);
+  gateway.override = (path) => (path === '/healthz' ? Response.json({ status: 'ok', node: 'n1' }, { headers: GATEWAY_HEADERS }) : problem(503, { detail: 'the broker' }));
+  await world.pass(3_000);
+  assert.deepEqual([connection.status().state, connection.status().transport], ['stale', 'polling']);
+  gateway.override = null;
+  connection.watch('g', () => {});
+  await world.pass(3_000);
+  await world.pass(3_000);
+  assert.equal(connection.status().state, 'live');
 });

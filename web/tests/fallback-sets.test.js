@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { setStore } from '../src/sets.js';
-import { pageWithoutWebSocket, setFields, welcome } from './http-gateway.js';
+import { GATEWAY_HEADERS, pageWithoutWebSocket, setFields, welcome } from './http-gateway.js';
 import { snapshot, step, tick } from './world.js';
 
 /** Over HTTP a set has no id. */
@@ -100,4 +100,38 @@ test('a stream of a slower node delivers nothing older than another stream has d
   await slow.deliver(step('u:1', 2, 1, 5));
   assert.deepEqual(received, [[2, 3], [2, 4], [2, 5]]);
   assert.equal(connection.status().violations, 0);
+});
+
+test('polling for two sets delivers nothing older than what another response has delivered', async () => {
+  const { world, gateway, connection } = await pageWithoutWebSocket({ events: false });
+  gateway.jobs.set('a', { seq: 1, state: { status: 'queued' } });
+  await world.pass(10_000);
+  await world.pass(3_000);
+  const fetchOthers = world.fetch;
+  let [seq, status] = [5, 'running'];
+  let isNextHeld = false;
+  let answerHeld = null;
+  world.fetch = async (url, options) => {
+    const { pathname } = new URL(url);
+    if (pathname === '/api/sets') return Response.json({ epoch: 9, seq: 1, jobs: ['s:1'], ...setFields(['s:1']) }, { headers: { etag: '"9-1"', ...GATEWAY_HEADERS } });
+    if (pathname !== '/api/jobs/s:1') return fetchOthers(url, options);
+    const response = Response.json({ job: 's:1', epoch: 1, seq, state: { status } }, { headers: { etag: `"1-${seq}"`, ...GATEWAY_HEADERS } });
+    if (isNextHeld) {
+      isNextHeld = false;
+      await new Promise((answer) => { answerHeld = answer; });
+    }
+    return response;
+  };
+  const received = [];
+  connection.watch('s:1', (watched) => received.push(watched.seq));
+  for (const limit of [5, 50]) setStore({ prefix: 's:', limit }, connection).subscribe(() => {});
+  await world.pass(9_000);
+  [seq, isNextHeld] = [6, true];
+  while (answerHeld === null) await world.pass(10);
+  [seq, status] = [7, 'succeeded'];
+  while (!received.includes(7)) await world.pass(10);
+  answerHeld();
+  await world.pass(1_000);
+  assert.deepEqual(received.at(-1), 7);
+  assert.equal(received.filter((known) => known === 7).length, 1);
 });

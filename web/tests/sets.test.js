@@ -188,3 +188,69 @@ test('another user does not see the set', async () => {
   assert.equal(connection.peek('a:1')?.state ?? null, null);
   await world.pass(1_000);
 });
+
+test('a job that is also watched by name is subscribed again when the set displaces it', async () => {
+  const { world, connection, id } = await watchedSet(['a:1']);
+  const received = [];
+  const unwatch = connection.watch('a:1', ({ seq }) => received.push(seq));
+  await world.pass(1_000);
+  world.socket.received();
+  world.socket.deliver(set(id, 1, 2, ['a:2']), progress('a:2', null, 1));
+  await world.pass(1_000);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions').map(({ jobs }) => jobs), [['a:1']]);
+  world.socket.deliver(progress('a:1', null, 3));
+  assert.deepEqual(received, [1, 3]);
+  unwatch();
+  await world.pass(1_000);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions').map(({ jobs }) => jobs), [[]], 'the set receives its end');
+  connection.watch('a:1', () => {});
+  await world.pass(1_000);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions').map(({ jobs }) => jobs), [['a:1']], 'watched later');
+});
+
+test('a job that another set still shows is not subscribed by name', async () => {
+  const { world, connection, id } = await watchedSet(['a:1']);
+  setStore({ prefix: 'a:', limit: 9 }, connection).subscribe(() => {});
+  await world.pass(1_000);
+  const [{ id: otherId }] = commandsOf(world, 'watch_set');
+  world.socket.deliver(set(otherId, null, 1, ['a:1']));
+  connection.watch('a:1', () => {});
+  await world.pass(1_000);
+  world.socket.received();
+  world.socket.deliver(set(id, 1, 2, []));
+  await world.pass(1_000);
+  world.socket.deliver(set(id, null, 3, []));
+  await world.pass(1_000);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions'), []);
+  world.socket.deliver(set(otherId, 1, 2, []));
+  await world.pass(1_000);
+  assert.deepEqual(commandsOf(world, 'sync_subscriptions').map(({ jobs }) => jobs), [['a:1']]);
+});
+
+test('a set that is one too many is requested again when another one has ended', async () => {
+  const { world, connection, stop } = await watchedSet([]);
+  const store = setStore({ prefix: 'b:' }, connection);
+  store.subscribe(() => {});
+  await tick();
+  const [{ id }] = commandsOf(world, 'watch_set');
+  const tooMany = { type: 'error', id, code: 'too_many_sets', message: 'over 10 sets' };
+  world.socket.deliver(tooMany);
+  await world.pass(12_000);
+  assert.deepEqual(commandsOf(world, 'watch_set'), []);
+  assert.equal(store.get().denied, 'too_many_sets');
+  stop();
+  await tick();
+  assert.deepEqual(commandsOf(world, 'watch_set').map((command) => command.id), [id]);
+});
+
+test('a set is not one too many if the one that it replaces ends just after it was requested', async () => {
+  const { world, connection, stop } = await watchedSet([]);
+  stop();
+  const store = setStore({ prefix: 'b:' }, connection);
+  store.subscribe(() => {});
+  await tick();
+  const [{ id }] = commandsOf(world, 'watch_set');
+  world.socket.deliver({ type: 'error', id, code: 'too_many_sets', message: 'over 10 sets' });
+  assert.deepEqual(commandsOf(world, 'watch_set').map((command) => command.id), [id]);
+  assert.equal(store.get().denied, null);
+});
