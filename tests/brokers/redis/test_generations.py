@@ -665,6 +665,25 @@ async def test_a_restored_group_counts_children_that_another_node_restores_later
     assert (state.percent, state.children) == (75, Children(2, running=1, failed=1))
 
 
+async def test_a_group_in_a_restored_group_may_end_when_its_children_are_counted_again(
+    broker: RedisBroker, server: Server
+) -> None:
+    """Its child had ended before a `start` opened its attempt. No state that was shown says that."""
+    await broker.publish("a/n/x", Update(status="failed"))
+    await broker.publish("a", Update(children=3))
+    jobs = ("a/n", "a/b", "a/n/x")
+    keys = [f"{kind}:{job}" for kind in ("last", "log") for job in jobs]
+    replica = Failover(server, *keys, "children:a", "children:a/n")
+    for run in ("r1", "r2"):
+        await broker.publish("a/n", Update(children=1, start=True, run=run))
+    await broker.publish("a/b", Update(status="succeeded"))
+    events = await broker.read(["a", "a/n", "a/b"])
+    assert events["a/n"].state.status == "running"
+    replica.happen()
+    await restore(server, list(events.values()))
+    assert (await newest(broker)).children == Children(3, succeeded=1, failed=1)
+
+
 async def test_a_restored_end_of_a_group_is_the_one_that_was_shown(
     broker: RedisBroker, server: Server
 ) -> None:

@@ -127,4 +127,8 @@ table.sort(groups, function(a, b)
   if depth(a) ~= depth(b) then return depth(a) > depth(b) end
   return a < b
 end)
+-- First all sums, because a group that is recounted changes those of the groups above it.
+for _, group in ipairs(groups) do
+  redis.call('HSET', PREFIX .. 'last:' .. group, 'sums', format_sums((total_of(group))))
+end
 for _, group in ipairs(groups) do recount(group) end
