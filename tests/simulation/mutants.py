@@ -69,25 +69,43 @@ MUTANTS = (
            "if lease_ends and at <= NOW then", "if false then"),
     # -- a Redis that has lost writes
     Mutant("failover-no-generation", LUA + "failover.lua",
-           "if previous or RESTORED ~= '' or SEEN > newest_epoch then", "if false then"),
+           "if may_have_lost then begin_generation() end", "", ("rollback", "failover")),
     Mutant("failover-old-generation-accepted", LUA + "record.lua",
            "return tonumber(record.epoch) < GENERATION", "return false"),
     Mutant("failover-opens-immediately", LUA + "failover.lua",
            "is_open = age >= MIN_RESTORE_TIME and (restored or age >= GRACE)", "is_open = true",
            ("rollback:apart",)),
     Mutant("failover-shows-what-was-written-during-the-repair", LUA + "failover.lua",
-           "    generation = next_epoch()\n", "", ("rollback:apart", "groups")),
+           "    generation = next_epoch()\n", "", ("rollback:apart", "groups"),
+           test="tests/brokers/redis/test_generations.py::"
+           "test_what_a_worker_writes_during_the_repair_is_not_in_the_history"),
+    Mutant("failover-prevented-by-a-new-node", LUA + "failover.lua",
+           "elseif FOLLOWED ~= '' and FOLLOWED ~= IDENTITY and repaired_server ~= IDENTITY then",
+           "elseif false then", ("rollback", "node_kill"),
+           test="tests/brokers/redis/test_generations.py::"
+           "test_a_new_node_that_is_first_does_not_prevent_the_repair"),
+    Mutant("failover-trusts-equal-positions", "brokers/redis/codec.py",
+           "return stored == list(numbers) and stored_texts == list(texts)",
+           "return stored[:2] == list(numbers)[:2]", ("rollback", "failover"),
+           test="tests/brokers/redis/test_generations.py::"
+           "test_an_end_is_restored_if_its_position_was_used_again"),
+    Mutant("failover-forgets-the-numbers-of-workers", LUA + "restore.lua",
+           "shown.run, shown.opened_at, shown.alias = record.run, record.opened_at, record.alias",
+           "shown.run = record.run", ("rollback", "failover"),
+           test="tests/brokers/redis/test_generations.py::"
+           "test_a_worker_whose_number_was_raised_continues_after_another_loss"),
     Mutant("failover-restores-nothing", "brokers/redis/poller.py",
-           "await restore(link, self.shard, observed)", "pass"),
+           "await restore(link, self.shard, observed)", "pass", ("rollback", "failover")),
     Mutant("failover-restores-attempts-only", LUA + "restore.lua",
-           "ipairs({'attempt', 'status', 'percent', 'updated_at'})", "ipairs({'attempt'})",
+           "ipairs({'attempt', 'status', 'percent', 'done', 'updated_at'})", "ipairs({'attempt'})",
            ("rollback",)),
     Mutant("failover-reads-before-restore", "brokers/redis/poller.py",
            "                        calls.refuse_all(unless=(server, generation))\n",
            "                        calls.refuse_all(unless=calls._allowed)\n",
            ("failover:apart", "reset")),
     Mutant("failover-any-server-answers", "brokers/redis/calls.py",
-           "return self._allowed is None or link.server == self._allowed[0]", "return True"),
+           "return self._allowed is None or link.server == self._allowed[0]", "return True",
+           ("rollback", "failover")),
     Mutant("restore-takes-older-states", "brokers/redis/observed.py",
            "if previous is not None:\n                self._bytes -= _size(previous)\n"
            "                if previous.position > event.position:\n"
@@ -178,8 +196,8 @@ MUTANTS = (
            "        if False:\n            if topic.quota_key is subscription"),
     # -- sessions and outboxes
     Mutant("session-position-used-twice", "delivery/session.py",
-           "mode=mode, position=self._positions.pop(job, None))",
-           "mode=mode, position=self._positions.get(job))"),
+           "position = self._positions.pop(job, None)",
+           "position = self._positions.get(job)"),
     Mutant("session-old-subscription-continues", "delivery/session.py",
            "        subscription.cancelled = True\n        self.outbox.cancel(subscription)\n"
            "        self._denied_jobs.discard(job)\n        self._hub.unsubscribe(subscription)\n",
@@ -321,6 +339,11 @@ MUTANTS = (
     Mutant("group-not-recounted-after-a-loss", LUA + "restore.lua",
            "for _, group in ipairs(groups) do recount(group) end", "",
            ("groups", "rollback", "failover")),
+    Mutant("group-recounted-from-old-sums", LUA + "restore.lua",
+           "  redis.call('HSET', PREFIX .. 'last:' .. group, 'sums', "
+           "format_sums((total_of(group))))\n", "", ("groups", "rollback", "failover"),
+           test="tests/brokers/redis/test_generations.py::"
+           "test_a_group_in_a_restored_group_may_end_when_its_children_are_counted_again"),
     Mutant("group-in-memory-ended-weight-not-counted", "model/children.py",
            "\"ended\": sums.ended + sign * each.weight * each.ended,", "\"ended\": sums.ended,",
            ("groups", "memory")),

@@ -668,7 +668,7 @@ async def test_a_restored_group_counts_children_that_another_node_restores_later
 async def test_a_group_in_a_restored_group_may_end_when_its_children_are_counted_again(
     broker: RedisBroker, server: Server
 ) -> None:
-    """Its child had ended before a `start` opened its attempt. No state that was shown says that."""
+    """Its child had ended before a `start` opened its attempt. No state that was shown says it."""
     await broker.publish("a/n/x", Update(status="failed"))
     await broker.publish("a", Update(children=3))
     jobs = ("a/n", "a/b", "a/n/x")
