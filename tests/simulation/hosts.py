@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -90,7 +91,9 @@ class Host:
         started = False
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self.node.run)
+                # Half of the nodes start while Redis is away, like those of `gateway serve`.
+                waits = self.world.randomness(f"waits/{self.process.name}").random() < 0.5
+                await nursery.start(partial(self.node.run, wait_for_broker=waits))
                 started = self.alive = True
                 self.since = trio.current_time()
                 self.world.note(f"{self.name} serves")

@@ -106,6 +106,11 @@ MUTANTS = (
     Mutant("failover-any-server-answers", "brokers/redis/calls.py",
            "return self._allowed is None or link.server == self._allowed[0]", "return True",
            ("rollback", "failover")),
+    Mutant("failover-ignored-while-the-node-waits", "brokers/redis/broker.py",
+           "if was_opened and not self._pollers:", "if not self._pollers:",
+           ("rollback", "node_kill"),
+           test="tests/brokers/redis/test_generations.py::"
+           "test_a_broker_whose_feed_could_not_be_opened_refuses_calls"),
     Mutant("restore-takes-older-states", "brokers/redis/observed.py",
            "if previous is not None:\n                self._bytes -= _size(previous)\n"
            "                if previous.position > event.position:\n"
