@@ -401,6 +401,40 @@ async def test_a_new_node_that_is_first_does_not_prevent_the_repair(
         new_broker.close()
 
 
+async def test_a_record_that_cannot_get_a_new_position_is_not_shown(
+    broker: RedisBroker, server: Server
+) -> None:
+    """Its log is another program's data, so nothing can be written for the job."""
+    await broker.publish("a", Update(percent=5))
+    Failover(server).happen()
+    server.client.delete("progress:log:a")
+    server.client.set("progress:log:a", "a text")
+    async with broker.feed():
+        await _begin_generation(server)
+        assert await when_possible(partial(broker.read, ["a"])) == {}
+
+
+async def test_an_event_that_was_read_from_the_history_is_restored(
+    broker: RedisBroker, server: Server
+) -> None:
+    """A history may be ahead of the feed and of the record that was read before it."""
+    await broker.publish("a", Update(percent=5))
+    replica = Failover(server)
+    shown_position = (await broker.publish("a", Update(status="succeeded"))).position
+    assert (await broker.history("a", after=UNSEEN))[-1].position == shown_position
+    replica.happen()
+    async with broker.feed():
+        await _begin_generation(server)
+        assert (await when_possible(partial(broker.read, ["a"])))["a"].state.status == "succeeded"
+
+
+async def _begin_generation(server: Server) -> None:
+    """Lets another node begin a repair, and complete its part of it."""
+    server.client.hset("progress:counters", "server", "another one")
+    repair, _, _ = await _register(server, "other")
+    await _register(server, "other", repaired=repair)
+
+
 async def test_no_epoch_is_used_again_whichever_node_comes_first(server: Server) -> None:
     far = 2**52  # an epoch of the year 2112: so this server's clock is behind
     server.client.hset("progress:counters", mapping={"server": "old", "epoch": far})
