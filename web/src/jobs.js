@@ -142,12 +142,13 @@ export class Jobs {
   }
 
   /**
-   * Returns the positions of the wanted jobs. Others are not sent, because the gateway keeps a position until the job
-   * is subscribed, and would continue from it much later.
+   * Returns the positions of the wanted jobs, for another connection. Others are forgotten: another node does not know
+   * that the client has their states, and could send older ones.
    * @returns {Array<[job: string, position: Position | null]>}
    */
   positions() {
-    return [...this.#entries].filter(([, { listeners }]) => listeners.size > 0).map(([job, { position }]) => [job, position]);
+    for (const [job, { listeners }] of this.#entries) if (listeners.size === 0) this.#entries.delete(job);
+    return [...this.#entries].map(([job, { position }]) => [job, position]);
   }
 
   /** Handles the loss of the connection: from now on all states may be out of date. */

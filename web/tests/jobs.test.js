@@ -68,6 +68,20 @@ test('unwatching and watching again before the next command loses nothing', () =
   assert.equal(jobs.peek('a').seq, 1);
 });
 
+test('another connection begins without the states of jobs that are not watched', () => {
+  const jobs = new Jobs({ now: () => 0 });
+  const listener = () => {};
+  for (const job of ['a', 'b']) {
+    jobs.add(job, listener);
+    jobs.onSent({ id: 1, jobs: [job] }, new Set([job]));
+    jobs.apply(snapshot(job, 1, 5));
+  }
+  jobs.remove('b', listener);
+  assert.equal(jobs.peek('b').seq, 5, 'for a component that is mounted again');
+  assert.deepEqual(jobs.positions(), [['a', { epoch: 1, seq: 5 }]]);
+  assert.equal(jobs.peek('b'), null, 'its node may be behind');
+});
+
 test('a correct gateway never causes a violation, and the client ends with the newest state', () => {
   // A model: one job, updates, conflation, new epochs, lost connections, late frames.
   for (let seed = 0; seed < 2000; seed++) {
