@@ -42,6 +42,11 @@ def test_the_detail_shows_the_state_and_the_history(page: Page, served: Served) 
     expect(page.get_by_role("dialog", name="batch:1")).to_be_visible()
     page.go_back()
     expect(detail).to_be_visible()
+    detail.get_by_role("link", name="batch:1").click()
+    expect(page.get_by_role("dialog", name="batch:1")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert "job=" not in page.url
 
 
 def test_the_keyboard_opens_and_closes_it(page: Page, served: Served) -> None:

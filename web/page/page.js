@@ -205,14 +205,15 @@ function openJob(job) {
   const query = new URLSearchParams(location.search);
   if (job === null) {
     // After the details were closed, the back button must not open them again.
-    if (history.state?.opened) return history.back();
+    if (history.state?.opened) return history.go(-history.state.opened);
     query.delete('job');
     history.replaceState(null, '', query.size > 0 ? `?${query}` : location.pathname);
   } else {
     query.set('job', job);
-    // Another job in the open details replaces the first one, so that closing them does not show that again.
-    if (detail.job === null) history.pushState({ opened: true }, '', `?${query}`);
-    else history.replaceState(history.state, '', `?${query}`);
+    // `opened`: the number of entries to go back when the details are closed. None if they were open from the beginning.
+    const opened = history.state?.opened ?? 0;
+    if (detail.job !== null && opened === 0) history.replaceState(null, '', `?${query}`);
+    else history.pushState({ opened: opened + 1 }, '', `?${query}`);
   }
   detail.show(job);
 }
