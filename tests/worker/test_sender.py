@@ -448,6 +448,7 @@ def test_jobs_that_end_together_are_each_checked_once(
     fake: FakePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = 0
+    reports: list[Report] = []
 
     def expire(self: Report, why: str, *, now: float) -> None:
         nonlocal looked
@@ -457,7 +458,7 @@ def test_jobs_that_end_together_are_each_checked_once(
         pass  # the gateway is reachable, so the others wait until they are sent
     monkeypatch.setattr(Report, "expire", expire)
     jobs = [Job(f"job{i}", url=fake.url) for i in range(100)]
-    reports = [job._report for job in jobs]
+    reports += [job._report for job in jobs]
     fake.requests_allowed.clear()
     for job in jobs:
         job.succeed()
