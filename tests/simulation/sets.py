@@ -241,14 +241,15 @@ class SetWatcher(Watcher):
         prefix = self.rng.choice(sorted(self.sets))
         self.note(f"leaves the set {prefix!r}")
         del self.sets[prefix]
-        self.frames.pop(prefix, None)
+        frame = self.frames.pop(prefix, None)
         left = self.owed.pop(prefix, set())
         self._owed_before |= left
         self._record_shown()
         named = set(self.watch.named)
         others = set().union(*self.owed.values()) - self._shown_since.keys()
-        # It may also drop what another set shows, because a snapshot follows.
-        keeps = self._shown_since.keys() if self.rng.random() < 0.5 else set()
+        # It may also drop what both this and another set show, because a snapshot follows.
+        in_both = set(frame["jobs"]) if frame and self.rng.random() < 0.5 else set()
+        keeps = self._shown_since.keys() - in_both
         for job in left - others - named - keeps:
             self._dropped.add(job)
             self.reference.leaves(job)
