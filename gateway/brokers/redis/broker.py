@@ -344,7 +344,8 @@ class RedisBroker:
                     await poller.open()
             except BrokerUnavailable as error:
                 failures.append(error)
-                self._open_error = str(error).removeprefix("Redis: ")
+                if not self._pollers:  # otherwise another feed is open
+                    self._open_error = str(error).removeprefix("Redis: ")
                 scope.cancel()
 
         async with trio.open_nursery() as nursery:

@@ -401,6 +401,21 @@ async def test_a_new_node_that_is_first_does_not_prevent_the_repair(
         new_broker.close()
 
 
+async def test_a_second_feed_that_cannot_be_opened_does_not_affect_the_first(
+    broker: RedisBroker, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("refused")
+
+    async with broker.feed():
+        with monkeypatch.context() as patched:
+            patched.setattr(poller, "register", refuse)
+            with pytest.raises(BrokerUnavailable):
+                async with broker.feed():
+                    pass
+        await eventually(lambda: broker.ready and broker.unavailable_reason is None)
+
+
 async def test_a_record_that_cannot_get_a_new_position_is_not_shown(
     broker: RedisBroker, server: Server
 ) -> None:
